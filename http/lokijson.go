@@ -1,0 +1,229 @@
+package http
+
+import (
+	"bytes"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/logcluster/logcluster/logql"
+	"github.com/logcluster/logcluster/segment"
+)
+
+// The answers of Loki's query API, byte by byte
+// (https://grafana.com/docs/loki/latest/reference/loki-http-api/#query-logs-within-a-range-of-time).
+
+// categorizeLabels is the flag of a client that wants structured metadata beside each
+// line and not among the stream's labels.
+const categorizeLabels = "categorize-labels"
+
+// wantsCategories reports whether the request has the flag.
+func wantsCategories(h http.Header) bool {
+	for _, value := range h.Values("X-Loki-Response-Encoding-Flags") {
+		for flag := range strings.SplitSeq(value, ",") {
+			if strings.TrimSpace(flag) == categorizeLabels {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// A lokiStream gathers the entries of one label set.
+type lokiStream struct {
+	labels segment.Labels
+	values []byte // JSON, a comma after each
+}
+
+// lokiStreams groups entries by their labels, as they come.
+type lokiStreams struct {
+	categorize bool
+	limit      int // of bytes of all values
+	size       int
+
+	groups  []*lokiStream
+	byKey   map[string]*lokiStream           // by the key of the labels
+	streams map[*segment.Stream]*knownStream // what was seen of a stream
+	key     []byte                           // scratch
+}
+
+// A knownStream finds the groups of a stream's entries without merging labels again.
+type knownStream struct {
+	plain      *lokiStream            // of entries without metadata of their own
+	byMetadata map[string]*lokiStream // by the key of the metadata
+}
+
+func newLokiStreams(categorize bool, limit int) *lokiStreams {
+	return &lokiStreams{categorize: categorize, limit: limit, byKey: map[string]*lokiStream{}, streams: map[*segment.Stream]*knownStream{}}
+}
+
+// add adds an entry.
+func (g *lokiStreams) add(e *segment.Entry) error {
+	group := g.group(e)
+	before := len(group.values)
+	v := append(group.values, '[', '"')
+	v = strconv.AppendInt(v, e.Timestamp, 10)
+	v = append(v, '"', ',')
+	v = appendString(v, e.Line)
+	if g.categorize {
+		v = append(v, ",{"...)
+		if len(e.Metadata) > 0 {
+			v = appendLabels(append(v, `"structuredMetadata":`...), e.Metadata)
+		}
+		v = append(v, '}')
+	}
+	group.values = append(v, ']', ',')
+	if g.size += len(group.values) - before; g.size > g.limit {
+		return badRequest("the answer is larger than the limit of %d bytes: ask for fewer entries by limit, for a shorter time range, or stream them from /query", g.limit)
+	}
+	return nil
+}
+
+// group returns the group of an entry.
+func (g *lokiStreams) group(e *segment.Entry) *lokiStream {
+	known := g.streams[e.Stream]
+	if known == nil {
+		known = &knownStream{}
+		g.streams[e.Stream] = known
+	}
+	if g.categorize || len(e.Metadata) == 0 {
+		if known.plain == nil {
+			known.plain = g.labelled(e.Stream.Labels)
+		}
+		return known.plain
+	}
+	g.key = e.Metadata.AppendKey(g.key[:0])
+	if group := known.byMetadata[string(g.key)]; group != nil {
+		return group
+	}
+	if known.byMetadata == nil {
+		known.byMetadata = map[string]*lokiStream{}
+	}
+	key := string(g.key)
+	group := g.labelled(mergeLabels(e.Stream.Labels, e.Metadata))
+	known.byMetadata[key] = group
+	return group
+}
+
+// labelled returns the group of a label set.
+func (g *lokiStreams) labelled(set segment.Labels) *lokiStream {
+	g.key = set.AppendKey(g.key[:0])
+	group := g.byKey[string(g.key)]
+	if group == nil {
+		group = &lokiStream{labels: set}
+		g.groups = append(g.groups, group)
+		g.byKey[string(g.key)] = group
+	}
+	return group
+}
+
+// mergeLabels adds structured metadata to a stream's labels. What has the name of one of
+// them gets _extracted behind it.
+func mergeLabels(set, metadata segment.Labels) segment.Labels {
+	pairs := slices.Clone(set)
+	for _, p := range metadata {
+		name := strings.Clone(p.Name) // The entry's are valid until the next one.
+		if set.Get(name) != "" {
+			name += "_extracted"
+		}
+		pairs = append(pairs, segment.Label{Name: name, Value: strings.Clone(p.Value)})
+	}
+	return segment.NewLabels(pairs)
+}
+
+// appendTo appends the result array. Groups stand in the order of their labels.
+func (g *lokiStreams) appendTo(dst []byte) []byte {
+	slices.SortFunc(g.groups, func(a, b *lokiStream) int { return compareLabels(a.labels, b.labels) })
+	dst = append(dst, '[')
+	for i, group := range g.groups {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendLabels(append(dst, `{"stream":`...), group.labels)
+		dst = append(dst, `,"values":[`...)
+		dst = append(dst, bytes.TrimSuffix(group.values, []byte{','})...)
+		dst = append(dst, ']', '}')
+	}
+	return append(dst, ']')
+}
+
+// compareLabels orders label sets by their first difference.
+func compareLabels(a, b segment.Labels) int {
+	return slices.CompareFunc(a, b, func(x, y segment.Label) int {
+		if c := strings.Compare(x.Name, y.Name); c != 0 {
+			return c
+		}
+		return strings.Compare(x.Value, y.Value)
+	})
+}
+
+// lokiResult returns the whole answer to a query.
+func lokiResult(r *logql.Result, categorize bool, limit int) ([]byte, error) {
+	flags := categorize && r.Type == logql.TypeStreams
+	var body []byte
+	switch r.Type {
+	case logql.TypeStreams:
+		g := newLokiStreams(categorize, limit)
+		for r.Entries.Next() {
+			if err := g.add(r.Entries.At()); err != nil {
+				return nil, err
+			}
+		}
+		if err := r.Entries.Err(); err != nil {
+			return nil, err
+		}
+		body = g.appendTo(lokiHead(make([]byte, 0, g.size+1024), r, flags))
+	case logql.TypeVector:
+		body = append(lokiHead(nil, r, flags), '[')
+		for i, sample := range r.Vector {
+			if i > 0 {
+				body = append(body, ',')
+			}
+			body = appendLabels(append(body, `{"metric":`...), sample.Labels)
+			body = appendPoint(append(body, `,"value":`...), sample.Timestamp, sample.Value)
+			body = append(body, '}')
+		}
+		body = append(body, ']')
+	case logql.TypeMatrix:
+		body = append(lokiHead(nil, r, flags), '[')
+		for i, series := range r.Matrix {
+			if i > 0 {
+				body = append(body, ',')
+			}
+			body = appendLabels(append(body, `{"metric":`...), series.Labels)
+			body = append(body, `,"values":[`...)
+			for j, p := range series.Points {
+				if j > 0 {
+					body = append(body, ',')
+				}
+				body = appendPoint(body, p.Timestamp, p.Value)
+			}
+			body = append(body, ']', '}')
+		}
+		body = append(body, ']')
+	case logql.TypeScalar:
+		body = appendPoint(lokiHead(nil, r, flags), r.Scalar.Timestamp, r.Scalar.Value)
+	}
+	return append(body, `,"stats":{}}}`+"\n"...), nil
+}
+
+// lokiHead appends what stands before the result. The entries must have been read: only
+// then are the warnings known.
+func lokiHead(dst []byte, r *logql.Result, flags bool) []byte {
+	dst = append(dst, `{"status":"success",`...)
+	dst = append(appendWarnings(dst, r.Warnings()), `"data":{"resultType":"`...)
+	dst = append(append(dst, r.Type...), `",`...)
+	if flags {
+		dst = append(dst, `"encodingFlags":["`+categorizeLabels+`"],`...)
+	}
+	return append(dst, `"result":`...)
+}
+
+// appendWarnings appends the member warnings, if there are any, and a comma.
+func appendWarnings(dst []byte, warnings []string) []byte {
+	if len(warnings) == 0 {
+		return dst
+	}
+	return append(appendStrings(append(dst, `"warnings":`...), warnings), ',')
+}

@@ -1,0 +1,65 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/logcluster/logcluster/http/client"
+)
+
+// server is the node that a command speaks to.
+type server struct {
+	url, tenant string
+}
+
+// settings are the flags of all commands that speak to a node.
+func (s *server) settings() []*setting {
+	return []*setting{
+		textSetting("url", "URL", client.DefaultURL, "Address of any node: http://HOST:PORT, https://HOST:PORT or HOST:PORT.", func(text string) error {
+			_, err := client.ParseURL(text)
+			return err
+		}, &s.url),
+		textSetting("tenant", "NAME", "default", "Whose logs: 1 to 64 of letters, digits, '_', '.' and '-'.", checkTenant, &s.tenant),
+	}
+}
+
+// checkTenant has the rule of segment.ValidTenant, which is that of a node's name too.
+func checkTenant(name string) error { return checkNodeName(name) }
+
+// connect makes a client. It does not connect yet.
+func (p *program) connect(s *server, retry client.Retry) (*client.Client, error) {
+	u, err := client.ParseURL(s.url)
+	if err != nil {
+		return nil, err
+	}
+	return client.New(client.Options{
+		URL:       s.url,
+		Tenant:    s.tenant,
+		UserAgent: "logcluster/" + p.Version.Version,
+		Compress:  !client.Loopback(u),
+		Retry:     retry,
+		Timeout:   time.Minute,
+	})
+}
+
+// explain adds to an error of a request what the user can do about it. The query, if
+// there is one, is shown with a mark under the place that the server names.
+func explain(err error, query string) error {
+	var status *client.StatusError
+	switch {
+	case errors.As(err, &status):
+		if query != "" {
+			if mark := caret(status.Message, query); mark != "" {
+				return fmt.Errorf("%w\n%s", err, mark)
+			}
+		}
+	case client.Unreachable(err):
+		return fmt.Errorf("%w\nIs a node running there? Start one with \"logcluster start\", or name another with --url.", err)
+	}
+	return err
+}
+
+// positions matches the place in a parse error's text.
+var positions = regexp.MustCompile(`\bline (\d{1,6}), col(?:umn)? (\d{1,6})\b`)

@@ -1,0 +1,323 @@
+package logql
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"regexp"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/logcluster/logcluster/segment"
+)
+
+// A store is a Source in memory.
+type store struct {
+	entries []segment.Entry
+	// readers > 0: Partial counts by Span and Add, as storage does, in that many parts which
+	// it then merges. Else it looks at every point and every entry.
+	readers int
+	// replan: scans are first stripped of what their text says, and planned again.
+	replan bool
+	damage []error // reported on each scan
+
+	mu    sync.Mutex
+	scans []Scan
+}
+
+func newStore(entries ...segment.Entry) *store {
+	s := &store{entries: entries}
+	slices.SortStableFunc(s.entries, func(a, b segment.Entry) int { return cmp.Compare(a.Timestamp, b.Timestamp) })
+	for i := range s.entries {
+		s.entries[i].Offset = uint64(i)
+	}
+	return s
+}
+
+func (s *store) begin(ctx context.Context, scan *Scan) (*Scan, error) {
+	s.mu.Lock()
+	s.scans = append(s.scans, *scan)
+	s.mu.Unlock()
+	if s.replan {
+		stripped := *scan
+		stripped.Query.Matchers, stripped.Query.Filters = nil, nil
+		if a := scan.Aggregation; a != nil {
+			stripped.Aggregation = &segment.Aggregation{First: a.First, Step: a.Step, Steps: a.Steps}
+		}
+		if err := stripped.Replan(); err != nil {
+			return nil, err
+		}
+		scan = &stripped
+	}
+	for _, err := range s.damage {
+		if err := scan.Query.Damaged(err); err != nil {
+			return nil, err
+		}
+	}
+	return scan, ctx.Err()
+}
+
+// selected returns the entries that a query asks for, oldest first.
+func (s *store) selected(q *segment.Query) []segment.Entry {
+	var found []segment.Entry
+	for _, e := range s.entries {
+		if e.Timestamp >= q.Start && e.Timestamp < q.End && q.MatchesStream(e.Stream) && q.KeepsLine(e.Line) {
+			found = append(found, e)
+		}
+	}
+	return found
+}
+
+func (s *store) Entries(ctx context.Context, scan *Scan) (segment.Iterator, error) {
+	scan, err := s.begin(ctx, scan)
+	if err != nil {
+		return nil, err
+	}
+	found := s.selected(&scan.Query)
+	if scan.Query.Direction == segment.Backward {
+		slices.Reverse(found)
+	}
+	if limit := scan.Query.Limit; limit > 0 && len(found) > limit {
+		found = found[:limit]
+	}
+	return &sliceIterator{ctx: ctx, entries: found, at: -1}, nil
+}
+
+type sliceIterator struct {
+	ctx     context.Context
+	entries []segment.Entry
+	at      int
+	closed  int
+}
+
+func (i *sliceIterator) Next() bool {
+	if i.ctx.Err() != nil || i.at+1 >= len(i.entries) {
+		return false
+	}
+	i.at++
+	return true
+}
+func (i *sliceIterator) At() *segment.Entry { return &i.entries[i.at] }
+func (i *sliceIterator) Err() error         { return i.ctx.Err() }
+func (i *sliceIterator) Close() error       { i.closed++; return nil }
+
+func (s *store) Partial(ctx context.Context, scan *Scan) (*segment.Partial, error) {
+	scan, err := s.begin(ctx, scan)
+	if err != nil {
+		return nil, err
+	}
+	a := scan.Aggregation
+	if err := a.Validate(); err != nil {
+		return nil, err
+	}
+	parts := make([]*segment.Partial, max(s.readers, 1))
+	for i := range parts {
+		parts[i] = segment.NewPartial(a)
+	}
+	for n, e := range s.selected(&scan.Query) {
+		value := uint64(1)
+		if a.Measure == segment.MeasureBytes {
+			value = uint64(len(e.Line))
+		}
+		series := parts[n%len(parts)].For(a.Grouping.Apply(e.Stream.Labels))
+		if s.readers > 0 {
+			lo, hi := a.Span(e.Timestamp)
+			series.Add(lo, hi, value, 1)
+			continue
+		}
+		for i := range a.Steps {
+			if point := a.First + int64(i)*a.Step; covers(point, a.Range, e.Timestamp) {
+				series.Add(i, i+1, value, 1)
+			}
+		}
+	}
+	for _, p := range parts[1:] {
+		parts[0].Merge(p)
+	}
+	return parts[0], nil
+}
+
+// covers reports whether point - length < timestamp <= point.
+func covers(point, length, timestamp int64) bool {
+	return timestamp <= point && uint64(point)-uint64(timestamp) < uint64(length)
+}
+
+func (s *store) Streams(ctx context.Context, scan *Scan) ([]segment.Labels, error) {
+	scan, err := s.begin(ctx, scan)
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]segment.Labels{}
+	for _, e := range s.selected(&scan.Query) {
+		seen[string(e.Stream.Labels.AppendKey(nil))] = e.Stream.Labels
+	}
+	var sets []segment.Labels
+	for _, labels := range seen {
+		sets = append(sets, labels)
+	}
+	return sets, nil
+}
+
+// A sample of a reference vector.
+type sample struct {
+	labels segment.Labels
+	value  float64
+}
+
+// reference evaluates an expression at one point by the definition: over all entries,
+// without plan, push-down or simplification. It returns a vector by labels or a scalar.
+func (s *store) reference(t *testing.T, x Expr, tenant string, at int64) (vector map[string]sample, scalar float64) {
+	t.Helper()
+	vector = map[string]sample{}
+	switch x := x.(type) {
+	case *Number:
+		return nil, x.Value
+	case *VectorLiteral:
+		_, scalar := s.reference(t, x.Scalar, tenant, at)
+		vector["{}"] = sample{segment.Labels{}, scalar}
+	case *Negation:
+		inner, scalar := s.reference(t, x.Inner, tenant, at)
+		if inner == nil {
+			return nil, -scalar
+		}
+		for key, v := range inner {
+			vector[key] = sample{v.labels, -v.value}
+		}
+	case *RangeAggregation:
+		for _, e := range s.entries {
+			if !covers(at-int64(x.Range.Offset), int64(x.Range.Range), e.Timestamp) || !referenceKeeps(t, x.Range.Log, tenant, &e) {
+				continue
+			}
+			labels := referenceGroup(&x.Grouping, e.Stream.Labels)
+			v := vector[labels.String()]
+			v.labels = labels
+			if x.Op == CountOverTime || x.Op == Rate {
+				v.value++
+			} else {
+				v.value += float64(len(e.Line))
+			}
+			vector[labels.String()] = v
+		}
+		if x.Op == Rate || x.Op == BytesRate {
+			for key, v := range vector {
+				vector[key] = sample{v.labels, v.value / x.Range.Range.Seconds()}
+			}
+		}
+	case *VectorAggregation:
+		inner, _ := s.reference(t, x.Inner, tenant, at)
+		groups := map[string][]sample{}
+		for _, v := range inner {
+			labels := referenceGroup(&x.Grouping, v.labels)
+			groups[labels.String()] = append(groups[labels.String()], sample{labels, v.value})
+		}
+		for key, group := range groups {
+			vector[key] = sample{group[0].labels, referenceAggregate(x.Op, group)}
+		}
+	case *Binary:
+		left, a := s.reference(t, x.Left, tenant, at)
+		right, b := s.reference(t, x.Right, tenant, at)
+		return referenceBinary(x, left, right, a, b)
+	default:
+		t.Fatalf("no reference for %T", x)
+	}
+	return vector, 0
+}
+
+func referenceKeeps(t *testing.T, x *LogExpr, tenant string, e *segment.Entry) bool {
+	t.Helper()
+	if e.Stream.Tenant != tenant {
+		return false
+	}
+	for _, m := range x.Matchers {
+		if !m.Matches(e.Stream.Labels.Get(m.Name)) {
+			return false
+		}
+	}
+	for _, stage := range x.Stages {
+		f := stage.(*LineFilter)
+		found := false
+		for _, v := range f.Values {
+			if f.Type == segment.MatchEqual || f.Type == segment.MatchNotEqual {
+				found = found || bytes.Contains(e.Line, []byte(v))
+			} else {
+				found = found || regexp.MustCompile("(?s)"+v).Match(e.Line)
+			}
+		}
+		if found == (f.Type == segment.MatchNotEqual || f.Type == segment.MatchNotRegexp) {
+			return false
+		}
+	}
+	return true
+}
+
+func referenceGroup(g *segment.Grouping, l segment.Labels) segment.Labels {
+	out := segment.Labels{}
+	for _, p := range l {
+		if slices.Contains(g.Names, p.Name) != g.Without {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func referenceAggregate(op VectorOp, group []sample) float64 {
+	var values []float64
+	total := 0.0
+	for _, s := range group {
+		values = append(values, s.value)
+		total += s.value
+	}
+	return [...]float64{total, total / float64(len(values)), slices.Min(values), slices.Max(values), float64(len(values))}[op]
+}
+
+func referenceBinary(x *Binary, left, right map[string]sample, a, b float64) (map[string]sample, float64) {
+	vector := map[string]sample{}
+	if x.Op.Set() {
+		for key, v := range left {
+			if _, ok := right[key]; ok && x.Op == And || !ok && x.Op == Unless || x.Op == Or {
+				vector[key] = v
+			}
+		}
+		for key, v := range right {
+			if _, ok := left[key]; !ok && x.Op == Or {
+				vector[key] = v
+			}
+		}
+		return vector, 0
+	}
+	put := func(key string, labels segment.Labels, own, a, b float64) {
+		result, holds := apply(x.Op, a, b)
+		switch {
+		case !x.Op.Comparison():
+			vector[key] = sample{labels, result}
+		case x.Bool:
+			vector[key] = sample{labels, truth(holds)}
+		case holds:
+			vector[key] = sample{labels, own}
+		}
+	}
+	switch {
+	case left == nil && right == nil:
+		result, holds := apply(x.Op, a, b)
+		if x.Op.Comparison() {
+			result = truth(holds)
+		}
+		return nil, result
+	case right == nil:
+		for key, v := range left {
+			put(key, v.labels, v.value, v.value, b)
+		}
+	case left == nil:
+		for key, v := range right {
+			put(key, v.labels, v.value, a, v.value)
+		}
+	default:
+		for key, v := range left {
+			if other, ok := right[key]; ok {
+				put(key, v.labels, v.value, v.value, other.value)
+			}
+		}
+	}
+	return vector, 0
+}

@@ -1,0 +1,176 @@
+package segment
+
+import (
+	"fmt"
+	"math"
+)
+
+// Measure is what an aggregation adds up for each entry.
+type Measure uint8
+
+// What can be added up without reading more than a line's length.
+const (
+	MeasureCount Measure = iota // 1 for each entry
+	MeasureBytes                // the length of its line
+)
+
+// A Grouping says which labels of the stream name the series that an entry counts in.
+type Grouping struct {
+	// Without false: the labels in Names only (none: all entries are one series).
+	// Without true: all labels but those in Names (none: one series a stream).
+	Without bool
+	Names   []string // sorted
+}
+
+// Apply returns the labels that name the series of a stream.
+func (g *Grouping) Apply(l Labels) Labels {
+	out := make(Labels, 0, len(l))
+	for _, p := range l {
+		named := false
+		for _, n := range g.Names {
+			named = named || n == p.Name
+		}
+		if named != g.Without {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// MaxSteps is the largest number of evaluation points of an aggregation.
+const MaxSteps = 1 << 20
+
+// An Aggregation turns the entries of a Query into one value for each series and
+// evaluation point. Point i is at First + i·Step and covers the entries with
+// point - Range < timestamp <= point, as in LogQL's range vectors.
+type Aggregation struct {
+	Measure     Measure
+	Grouping    Grouping
+	First, Step int64 // unix nanoseconds, nanoseconds (ignored when Steps is 1)
+	Steps       int   // 1 to MaxSteps
+	Range       int64 // nanoseconds, > 0
+}
+
+// Validate reports what is wrong with the aggregation's bounds.
+func (a *Aggregation) Validate() error {
+	switch {
+	case a.Steps < 1 || a.Steps > MaxSteps:
+		return fmt.Errorf("%d evaluation points: must be 1 to %d", a.Steps, MaxSteps)
+	case a.Range <= 0:
+		return fmt.Errorf("range of %d ns: must be positive", a.Range)
+	case a.Steps > 1 && a.Step <= 0:
+		return fmt.Errorf("step of %d ns: must be positive", a.Step)
+	}
+	return nil
+}
+
+// Bounds returns the timestamps [start, end) that any evaluation point covers, for
+// the Start and End of the Query beside the aggregation.
+func (a *Aggregation) Bounds() (start, end int64) {
+	last := a.First
+	if a.Steps > 1 {
+		last += int64(a.Steps-1) * a.Step
+	}
+	start, end = a.First-a.Range+1, last+1
+	if start > a.First { // below the range of int64
+		start = math.MinInt64
+	}
+	return start, end
+}
+
+// Span returns the evaluation points [lo, hi) that an entry with timestamp ts counts in.
+// It is empty (lo >= hi) for an entry that no point covers.
+func (a *Aggregation) Span(ts int64) (lo, hi int) {
+	if a.Steps <= 1 {
+		if ts <= a.First && (a.First-ts < a.Range || a.First-ts < 0 && a.Range == math.MaxInt64) {
+			return 0, 1
+		}
+		return 0, 0
+	}
+	// point >= ts  and  point < ts + range
+	lo = ceilSteps(ts-a.First, a.Step)
+	hi = ceilSteps(ts-a.First+a.Range, a.Step)
+	return max(lo, 0), min(hi, a.Steps)
+}
+
+// ceilSteps is the smallest i with i·step >= d, clamped to what fits an evaluation.
+func ceilSteps(d, step int64) int {
+	q := d / step
+	if d%step > 0 {
+		q++
+	}
+	return int(min(max(q, -1), MaxSteps))
+}
+
+// A Partial is what one reader found for an Aggregation: sums that can be merged with
+// those of other readers, in any order.
+type Partial struct {
+	Steps  int
+	Series map[string]*PartialSeries // by the key of the labels
+}
+
+// PartialSeries is one series of a Partial.
+type PartialSeries struct {
+	Labels Labels
+	// Deltas[i] is the difference between the values at points i and i-1, modulo 2⁶⁴,
+	// so that an entry that counts in many points costs two additions.
+	Deltas []uint64
+	// Touched[i] is the same for the number of entries: LogQL leaves out the points
+	// of a series that no entry falls in, also where the value is 0.
+	Touched []uint64
+}
+
+// NewPartial returns an empty Partial for an aggregation.
+func NewPartial(a *Aggregation) *Partial {
+	return &Partial{Steps: a.Steps, Series: map[string]*PartialSeries{}}
+}
+
+// For returns the series of the labels, which it adds if there is none.
+func (p *Partial) For(labels Labels) *PartialSeries {
+	key := string(labels.AppendKey(nil))
+	s := p.Series[key]
+	if s == nil {
+		s = &PartialSeries{Labels: labels, Deltas: make([]uint64, p.Steps+1), Touched: make([]uint64, p.Steps+1)}
+		p.Series[key] = s
+	}
+	return s
+}
+
+// Add counts value, from n entries, at the points [lo, hi).
+func (s *PartialSeries) Add(lo, hi int, value, n uint64) {
+	if lo >= hi {
+		return
+	}
+	s.Deltas[lo] += value
+	s.Deltas[hi] -= value
+	s.Touched[lo] += n
+	s.Touched[hi] -= n
+}
+
+// Values returns the value and the number of entries at each evaluation point.
+func (s *PartialSeries) Values() (values, entries []uint64) {
+	n := len(s.Deltas) - 1
+	values, entries = make([]uint64, n), make([]uint64, n)
+	var v, e uint64
+	for i := range n {
+		v += s.Deltas[i]
+		e += s.Touched[i]
+		values[i], entries[i] = v, e
+	}
+	return values, entries
+}
+
+// Merge adds another Partial of the same aggregation to p.
+func (p *Partial) Merge(other *Partial) {
+	for key, o := range other.Series {
+		s := p.Series[key]
+		if s == nil {
+			p.Series[key] = o
+			continue
+		}
+		for i := range o.Deltas {
+			s.Deltas[i] += o.Deltas[i]
+			s.Touched[i] += o.Touched[i]
+		}
+	}
+}

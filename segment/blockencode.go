@@ -1,0 +1,345 @@
+package segment
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// chunkCut is the raw size at which a packed chunk of a block ends. A query reads whole
+// chunks: smaller ones cost ratio, larger ones cost queries for few streams.
+const chunkCut = 512 << 10
+
+// A BlockEncoder gathers the entries of consecutive records and encodes them as a
+// block. It keeps scratch memory and is for one goroutine at a time. The zero value
+// is ready.
+type BlockEncoder struct {
+	meta     BlockMeta
+	expected uint64 // digest by the records' headers
+	started  bool
+
+	refs     []uint32 // of each row, in offset order
+	times    []int64
+	starts   []uint32
+	ends     []uint32
+	offsets  []uint32 // from meta.FirstOffset
+	text     []byte
+	metadata []Labels // as long as refs once any row has some
+
+	key, raw, out []byte
+	sorted        []uint32 // row in block order → row in offset order
+}
+
+// Rows returns the rows gathered so far.
+func (e *BlockEncoder) Rows() int { return len(e.refs) }
+
+// RawBytes returns the line bytes gathered so far.
+func (e *BlockEncoder) RawBytes() int { return len(e.text) }
+
+// Reset begins a block with the record at index and the entry at offset.
+func (e *BlockEncoder) Reset(number uint16, index, offset uint64) {
+	e.meta = BlockMeta{Number: number, FirstIndex: index, LastIndex: index - 1, FirstOffset: offset, EndOffset: offset,
+		MinTimestamp: math.MaxInt64, MaxTimestamp: math.MinInt64}
+	e.expected, e.started = 0, true
+	e.refs, e.times, e.starts, e.ends, e.offsets = e.refs[:0], e.times[:0], e.starts[:0], e.ends[:0], e.offsets[:0]
+	e.text, e.metadata = e.text[:0], e.metadata[:0]
+	if cap(e.text) > 2*MaxBlockRaw {
+		e.text = nil
+	}
+}
+
+// Fits reports whether a record's entries can join the block.
+func (e *BlockEncoder) Fits(h *Header) bool {
+	return len(e.refs) == 0 || len(e.refs)+int(h.Count) <= MaxBlockRows && len(e.text)+int(h.RawLength) <= MaxBlockRaw
+}
+
+// Skip takes a record without entries, or the gap before a record, into the block.
+func (e *BlockEncoder) Skip(h *Header) {
+	e.meta.LastIndex, e.meta.Chain = h.Index, h.Chain
+	e.meta.EndOffset = max(e.meta.EndOffset, h.Offset)
+}
+
+// Add takes the entries of the next record. Offsets that were skipped since the record
+// before become a gap.
+func (e *BlockEncoder) Add(h *Header, d *Data, streams *StreamTable) error {
+	if h.Offset < e.meta.EndOffset || h.Offset+uint64(h.Count)-e.meta.FirstOffset > math.MaxUint32 {
+		return corrupt("log", "record %d has offset %d after %d", h.Index, h.Offset, e.meta.EndOffset)
+	}
+	base := uint32(len(e.text))
+	e.text = append(e.text, d.Text...)
+	row := 0
+	for _, run := range d.Runs {
+		ref := streams.Ref(d.Streams[run.Stream], &e.key)
+		for range run.Count {
+			e.refs = append(e.refs, ref)
+			start := base
+			if row > 0 {
+				start = base + d.Ends[row-1]
+			}
+			e.starts = append(e.starts, start)
+			e.ends = append(e.ends, base+d.Ends[row])
+			e.offsets = append(e.offsets, uint32(h.Offset+uint64(row)-e.meta.FirstOffset))
+			row++
+		}
+	}
+	e.times = append(e.times, d.Timestamps...)
+	if d.Metadata != nil {
+		for len(e.metadata) < len(e.refs)-row {
+			e.metadata = append(e.metadata, nil)
+		}
+		e.metadata = append(e.metadata, d.Metadata...)
+	} else if len(e.metadata) > 0 {
+		for range row {
+			e.metadata = append(e.metadata, nil)
+		}
+	}
+	e.meta.MinTimestamp = min(e.meta.MinTimestamp, h.MinTimestamp)
+	e.meta.MaxTimestamp = max(e.meta.MaxTimestamp, h.MaxTimestamp)
+	e.meta.EndOffset = h.Offset + uint64(h.Count)
+	e.meta.LastIndex, e.meta.Chain = h.Index, h.Chain
+	e.expected += h.RangeDigest()
+	return nil
+}
+
+// Encode encodes the block whose first chunk will stand at the given position of the
+// file, decodes it again, and compares it line by line with what was added. The bytes
+// are valid until the next Reset.
+func (e *BlockEncoder) Encode(at uint64, streams *StreamTable) ([]byte, *BlockMeta, error) {
+	m := e.meta
+	m.Rows, m.RawBytes = uint32(len(e.refs)), uint64(len(e.text))
+	if m.Rows == 0 || !e.started {
+		return nil, nil, fmt.Errorf("block without entries")
+	}
+	e.started = false
+	e.sort(&m)
+	e.out = e.out[:0]
+	for _, encode := range []func(*BlockMeta) error{e.encodeTimestamps, e.encodeOrder, e.encodeLines, e.encodeMetadata} {
+		if err := encode(&m); err != nil {
+			return nil, nil, err
+		}
+	}
+	for i := range m.Chunks {
+		m.Chunks[i].Offset += at
+	}
+	if err := e.verify(&m, at, streams); err != nil {
+		return nil, nil, fmt.Errorf("block of records %d to %d does not read back as it was written: %w", m.FirstIndex, m.LastIndex, err)
+	}
+	return e.out, &m, nil
+}
+
+// sort orders the rows by stream and, inside a stream, by offset, and makes the runs.
+func (e *BlockEncoder) sort(m *BlockMeta) {
+	counts := map[uint32]uint32{}
+	for i := 0; i < len(e.refs); {
+		j := i
+		for j < len(e.refs) && e.refs[j] == e.refs[i] {
+			j++
+		}
+		counts[e.refs[i]] += uint32(j - i)
+		i = j
+	}
+	streams := make([]uint32, 0, len(counts))
+	for ref := range counts {
+		streams = append(streams, ref)
+	}
+	slices.Sort(streams)
+	next := make(map[uint32]uint32, len(streams))
+	row := uint32(0)
+	m.Runs = make([]BlockRun, 0, len(streams))
+	for _, ref := range streams {
+		m.Runs = append(m.Runs, BlockRun{Stream: ref, FirstRow: row, Rows: counts[ref], MinTimestamp: math.MaxInt64, MaxTimestamp: math.MinInt64})
+		next[ref] = row
+		row += counts[ref]
+	}
+	e.sorted = slices.Grow(e.sorted[:0], len(e.refs))[:len(e.refs)]
+	for i := 0; i < len(e.refs); {
+		ref, at := e.refs[i], next[e.refs[i]]
+		for i < len(e.refs) && e.refs[i] == ref {
+			e.sorted[at] = uint32(i)
+			at++
+			i++
+		}
+		next[ref] = at
+	}
+	for i := range m.Runs {
+		r := &m.Runs[i]
+		for _, from := range e.sorted[r.FirstRow : r.FirstRow+r.Rows] {
+			r.MinTimestamp = min(r.MinTimestamp, e.times[from])
+			r.MaxTimestamp = max(r.MaxTimestamp, e.times[from])
+			r.RawBytes += uint64(e.ends[from] - e.starts[from])
+		}
+	}
+}
+
+func (e *BlockEncoder) chunk(m *BlockMeta, kind ChunkKind, raw []byte, firstRow, rows uint32) error {
+	out, ref, err := appendChunk(e.out, kind, m.Number, raw)
+	if err != nil {
+		return err
+	}
+	ref.FirstRow, ref.Rows = firstRow, rows
+	e.out = out
+	m.Chunks = append(m.Chunks, ref)
+	return nil
+}
+
+// encodeTimestamps writes TS: for each run the distance of its first row from the
+// run's minimum, then of all other rows the distance from the row before, less the
+// smallest of these distances, as byte planes.
+func (e *BlockEncoder) encodeTimestamps(m *BlockMeta) error {
+	smallest, largest := int64(math.MaxInt64), int64(math.MinInt64)
+	wraps := false
+	for _, r := range m.Runs {
+		for k := r.FirstRow + 1; k < r.FirstRow+r.Rows; k++ {
+			a, b := e.times[e.sorted[k-1]], e.times[e.sorted[k]]
+			d := b - a
+			wraps = wraps || (b > a) != (d > 0) && b != a
+			smallest, largest = min(smallest, d), max(largest, d)
+		}
+	}
+	if smallest > largest {
+		smallest, largest = 0, 0
+	}
+	width := 0
+	if span := uint64(largest) - uint64(smallest); wraps {
+		smallest, width = 0, 8
+	} else {
+		for ; width < 8 && span>>(8*width) != 0; width++ {
+		}
+	}
+	raw := append(e.raw[:0], 1, byte(width))
+	raw = binary.LittleEndian.AppendUint64(raw, uint64(smallest))
+	for _, r := range m.Runs {
+		raw = binary.AppendUvarint(raw, uint64(e.times[e.sorted[r.FirstRow]])-uint64(r.MinTimestamp))
+	}
+	rows := int(m.Rows) - len(m.Runs)
+	at := len(raw)
+	raw = append(raw, make([]byte, rows*width)...)
+	i := 0
+	for _, r := range m.Runs {
+		for k := r.FirstRow + 1; k < r.FirstRow+r.Rows; k++ {
+			v := uint64(e.times[e.sorted[k]]-e.times[e.sorted[k-1]]) - uint64(smallest)
+			for w := range width {
+				raw[at+w*rows+i] = byte(v >> (8 * w))
+			}
+			i++
+		}
+	}
+	e.raw = raw
+	return e.chunk(m, ChunkTimestamps, raw, 0, m.Rows)
+}
+
+// encodeOrder writes ORDER: the rows in offset order, as (1 + run, count) pairs; run 0
+// is a gap of count offsets that have no entries.
+func (e *BlockEncoder) encodeOrder(m *BlockMeta) error {
+	numbers := make(map[uint32]uint64, len(m.Runs))
+	for i, r := range m.Runs {
+		numbers[r.Stream] = uint64(i) + 1
+	}
+	raw := e.raw[:0]
+	expected := uint32(0)
+	for i := 0; i < len(e.refs); {
+		if gap := e.offsets[i] - expected; gap > 0 {
+			raw = binary.AppendUvarint(raw, 0)
+			raw = binary.AppendUvarint(raw, uint64(gap))
+		}
+		j := i + 1
+		for j < len(e.refs) && e.refs[j] == e.refs[i] && e.offsets[j] == e.offsets[j-1]+1 {
+			j++
+		}
+		raw = binary.AppendUvarint(raw, numbers[e.refs[i]])
+		raw = binary.AppendUvarint(raw, uint64(j-i))
+		expected = e.offsets[j-1] + 1
+		i = j
+	}
+	e.raw = raw
+	return e.chunk(m, ChunkOrder, raw, 0, m.Rows)
+}
+
+// encodeLines writes FALLBACK chunks: the lengths of some rows' lines, then the lines.
+// A chunk ends at a run's end or when it is large enough.
+func (e *BlockEncoder) encodeLines(m *BlockMeta) error {
+	first := uint32(0)
+	for first < m.Rows {
+		size, last := 0, first
+		for last < m.Rows && size < chunkCut {
+			from := e.sorted[last]
+			size += int(e.ends[from] - e.starts[from])
+			last++
+		}
+		raw := append(e.raw[:0], 0, 0, 0, 0)
+		for k := first; k < last; k++ {
+			from := e.sorted[k]
+			raw = binary.AppendUvarint(raw, uint64(e.ends[from]-e.starts[from]))
+		}
+		binary.LittleEndian.PutUint32(raw, uint32(len(raw)-4))
+		for k := first; k < last; k++ {
+			from := e.sorted[k]
+			raw = append(raw, e.text[e.starts[from]:e.ends[from]]...)
+		}
+		e.raw = raw
+		if err := e.chunk(m, ChunkFallback, raw, first, last-first); err != nil {
+			return err
+		}
+		first = last
+	}
+	return nil
+}
+
+// encodeMetadata writes META, if any row has some: for each row the number of its
+// pairs, and names and values after their lengths. It is cut like the lines.
+func (e *BlockEncoder) encodeMetadata(m *BlockMeta) error {
+	if len(e.metadata) == 0 {
+		return nil
+	}
+	first := uint32(0)
+	for first < m.Rows {
+		raw, last := e.raw[:0], first
+		for last < m.Rows && len(raw) < chunkCut {
+			set := e.metadata[e.sorted[last]]
+			raw = binary.AppendUvarint(raw, uint64(len(set)))
+			raw = set.AppendKey(raw)
+			last++
+		}
+		e.raw = raw
+		if err := e.chunk(m, ChunkMetadata, raw, first, last-first); err != nil {
+			return err
+		}
+		first = last
+	}
+	return nil
+}
+
+// verify decodes the encoded block and compares it with the rows that were added, and
+// their digest with that of the records.
+func (e *BlockEncoder) verify(m *BlockMeta, at uint64, streams *StreamTable) error {
+	b := &Block{Meta: m, file: &blockFile{chunks: chunkReader{r: shifted{e.out, int64(at)}}, streams: streams.Streams}}
+	d, err := b.decodeAll()
+	if err != nil {
+		return err
+	}
+	for k, from := range e.sorted {
+		if d.offsets[k] != m.FirstOffset+uint64(e.offsets[from]) || d.times[k] != e.times[from] ||
+			!bytes.Equal(d.line(k), e.text[e.starts[from]:e.ends[from]]) {
+			return fmt.Errorf("row %d differs", k)
+		}
+		if len(e.metadata) > 0 && !d.metadata[k].Equal(e.metadata[from]) {
+			return fmt.Errorf("structured metadata of row %d differs", k)
+		}
+	}
+	if m.Digest = d.digest(b); m.Digest != e.expected {
+		return fmt.Errorf("digest %#x, the records' is %#x", m.Digest, e.expected)
+	}
+	return nil
+}
+
+// shifted reads bytes as if they stood at a later position.
+type shifted struct {
+	b  []byte
+	at int64
+}
+
+func (s shifted) ReadAt(p []byte, off int64) (int, error) {
+	return bytes.NewReader(s.b).ReadAt(p, off-s.at)
+}

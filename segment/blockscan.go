@@ -1,0 +1,246 @@
+package segment
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"sort"
+)
+
+// Bounds returns the block's smallest and largest timestamp.
+func (b *Block) Bounds() (int64, int64) { return b.Meta.MinTimestamp, b.Meta.MaxTimestamp }
+
+// EachStream implements Unit from the directory alone.
+func (b *Block) EachStream(q *Query, f func(*Stream) bool) error {
+	for i := range b.Meta.Runs {
+		run := &b.Meta.Runs[i]
+		if q.overlaps(run.MinTimestamp, run.MaxTimestamp) && !f(b.Stream(run)) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// runs returns the runs that may hold entries for q.
+func (b *Block) runs(q *Query, matches func(*Stream) bool) []*BlockRun {
+	var out []*BlockRun
+	for i := range b.Meta.Runs {
+		run := &b.Meta.Runs[i]
+		if q.overlaps(run.MinTimestamp, run.MaxTimestamp) && matches(b.Stream(run)) {
+			out = append(out, run)
+		}
+	}
+	return out
+}
+
+// Select implements Unit. What decides is read first: the directory, then the
+// timestamps, and of the lines only the chunks that can hold what is asked for.
+func (b *Block) Select(ctx context.Context, q *Query) ([]Entry, error) {
+	runs := b.runs(q, q.MatchesStream)
+	if len(runs) == 0 {
+		return nil, nil
+	}
+	times, err := b.timestamps()
+	if err != nil {
+		return nil, err
+	}
+	offsets, err := b.offsets()
+	if err != nil {
+		return nil, err
+	}
+	if len(q.Filters) == 0 && q.Limit > 0 {
+		return b.selectFirst(ctx, q, runs, times, offsets)
+	}
+	c := collector{q: q}
+	err = b.eachLine(ctx, q, runs, times, func(run *BlockRun, row int, line []byte) {
+		if len(q.Filters) > 0 {
+			line = bytes.Clone(line) // a few lines must not hold whole chunks in memory
+		}
+		c.add(Entry{Timestamp: times[row], Stream: b.Stream(run), Line: line, Offset: offsets[row]})
+	})
+	if err != nil {
+		return nil, err
+	}
+	entries := c.result()
+	return entries, b.addMetadata(entries, offsets)
+}
+
+// selectFirst finds the rows by time alone and then reads their lines only.
+func (b *Block) selectFirst(ctx context.Context, q *Query, runs []*BlockRun, times []int64, offsets []uint64) ([]Entry, error) {
+	c := collector{q: q}
+	for _, run := range runs {
+		for row := run.FirstRow; row < run.FirstRow+run.Rows; row++ {
+			if t := times[row]; t >= q.Start && t < q.End {
+				c.add(Entry{Timestamp: t, Stream: b.Stream(run), Offset: offsets[row]})
+			}
+		}
+	}
+	entries := c.result()
+	rows := b.rowsOf(entries, offsets)
+	byChunk := map[*ChunkRef]*lines{}
+	for i, row := range rows {
+		ref := b.chunkOf(ChunkFallback, row)
+		if ref == nil {
+			return nil, b.damage(ChunkFallback, errShort)
+		}
+		l := byChunk[ref]
+		if l == nil {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			var err error
+			if l, err = b.lines(ref); err != nil {
+				return nil, err
+			}
+			byChunk[ref] = l
+		}
+		entries[i].Line = bytes.Clone(l.line(int(row - l.first)))
+	}
+	return entries, b.addMetadata(entries, offsets)
+}
+
+// rowsOf returns the row of each entry.
+func (b *Block) rowsOf(entries []Entry, offsets []uint64) []uint32 {
+	byOffset := make(map[uint64]uint32, len(entries))
+	for _, e := range entries {
+		byOffset[e.Offset] = 0
+	}
+	for row, o := range offsets {
+		if _, ok := byOffset[o]; ok {
+			byOffset[o] = uint32(row)
+		}
+	}
+	rows := make([]uint32, len(entries))
+	for i := range entries {
+		rows[i] = byOffset[entries[i].Offset]
+	}
+	return rows
+}
+
+// chunkOf returns the chunk of a kind that covers a row, or nil.
+func (b *Block) chunkOf(kind ChunkKind, row uint32) *ChunkRef {
+	for i := range b.Meta.Chunks {
+		if c := &b.Meta.Chunks[i]; c.Kind == kind && row >= c.FirstRow && row-c.FirstRow < c.Rows {
+			return c
+		}
+	}
+	return nil
+}
+
+// addMetadata completes entries with their structured metadata, if the block has any.
+func (b *Block) addMetadata(entries []Entry, offsets []uint64) error {
+	if len(entries) == 0 || b.Meta.find(ChunkMetadata) == nil {
+		return nil
+	}
+	byChunk := map[*ChunkRef][]Labels{}
+	for i, row := range b.rowsOf(entries, offsets) {
+		ref := b.chunkOf(ChunkMetadata, row)
+		if ref == nil {
+			return b.damage(ChunkMetadata, errShort)
+		}
+		sets, ok := byChunk[ref]
+		if !ok {
+			var err error
+			if sets, err = b.metadata(ref); err != nil {
+				return err
+			}
+			byChunk[ref] = sets
+		}
+		entries[i].Metadata = sets[row-ref.FirstRow]
+	}
+	return nil
+}
+
+// eachLine calls f for the rows of the runs that are in q's time range and that its
+// filters keep. times may be nil if all rows of the runs are in range.
+func (b *Block) eachLine(ctx context.Context, q *Query, runs []*BlockRun, times []int64, f func(run *BlockRun, row int, line []byte)) error {
+	for i := range b.Meta.Chunks {
+		ref := &b.Meta.Chunks[i]
+		if ref.Kind != ChunkFallback {
+			continue
+		}
+		at := sort.Search(len(runs), func(k int) bool { return runs[k].FirstRow+runs[k].Rows > ref.FirstRow })
+		if at == len(runs) || runs[at].FirstRow >= ref.FirstRow+ref.Rows {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		l, err := b.lines(ref)
+		if err != nil {
+			return err
+		}
+		for ; at < len(runs) && runs[at].FirstRow < ref.FirstRow+ref.Rows; at++ {
+			run := runs[at]
+			lo := int(max(run.FirstRow, ref.FirstRow) - ref.FirstRow)
+			hi := int(min(run.FirstRow+run.Rows, ref.FirstRow+ref.Rows) - ref.FirstRow)
+			scanLines(q.Filters, l.text, l.ends, lo, hi, func(i int) {
+				row := i + int(ref.FirstRow)
+				if times == nil || times[row] >= q.Start && times[row] < q.End {
+					f(run, row, l.line(i))
+				}
+			})
+		}
+	}
+	return nil
+}
+
+// Aggregate implements Unit. Without line filters it answers from the directory where
+// a run falls into one window, and from the timestamps elsewhere.
+func (b *Block) Aggregate(ctx context.Context, q *Query, a *Aggregation, p *Partial) error {
+	return b.aggregate(ctx, q, a, newStreamCache(q, a, p))
+}
+
+func (b *Block) aggregate(ctx context.Context, q *Query, a *Aggregation, cache *streamCache) error {
+	runs := b.runs(q, cache.matches)
+	if len(q.Filters) == 0 {
+		runs = slices.DeleteFunc(runs, func(run *BlockRun) bool {
+			lo, hi := a.Span(run.MinTimestamp)
+			lo2, hi2 := a.Span(run.MaxTimestamp)
+			if !q.covers(run.MinTimestamp, run.MaxTimestamp) || lo != lo2 || hi != hi2 {
+				return false
+			}
+			value := uint64(run.Rows)
+			if a.Measure == MeasureBytes {
+				value = run.RawBytes
+			}
+			cache.seriesOf(b.Stream(run)).Add(lo, hi, value, uint64(run.Rows))
+			return true
+		})
+	}
+	if len(runs) == 0 {
+		return nil
+	}
+	// The series of a run is looked up at its first entry: one without entries is no series.
+	var current *BlockRun
+	var series *PartialSeries
+	add := func(run *BlockRun, ts int64, value uint64) {
+		if lo, hi := a.Span(ts); lo < hi {
+			if run != current {
+				current, series = run, cache.seriesOf(b.Stream(run))
+			}
+			series.Add(lo, hi, value, 1)
+		}
+	}
+	times, err := b.timestamps()
+	if err != nil {
+		return err
+	}
+	if len(q.Filters) == 0 && a.Measure == MeasureCount {
+		for _, run := range runs {
+			for _, t := range times[run.FirstRow : run.FirstRow+run.Rows] {
+				if t >= q.Start && t < q.End {
+					add(run, t, 1)
+				}
+			}
+		}
+		return nil
+	}
+	return b.eachLine(ctx, q, runs, times, func(run *BlockRun, row int, line []byte) {
+		value := uint64(1)
+		if a.Measure == MeasureBytes {
+			value = uint64(len(line))
+		}
+		add(run, times[row], value)
+	})
+}

@@ -1,0 +1,123 @@
+package segment
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+)
+
+// ChunkRef is where a chunk stands and what it must be.
+type ChunkRef struct {
+	Kind     ChunkKind
+	Offset   uint64 // in the file, of the chunk's header
+	Encoded  uint32 // payload bytes in the file
+	Raw      uint32 // payload bytes once decompressed
+	FirstRow uint32 // rows of the block that it covers: [FirstRow, FirstRow+Rows)
+	Rows     uint32
+}
+
+// size is the bytes from the chunk's header to the next chunk's.
+func (r *ChunkRef) size() uint64 { return padded(chunkHeaderSize + uint64(r.Encoded)) }
+
+func padded(n uint64) uint64 { return (n + 7) &^ 7 }
+
+// appendChunk compresses raw and appends it as a chunk with header and padding. dst
+// must begin at a multiple of 8 in the file. It returns the reference with Offset
+// relative to dst.
+func appendChunk(dst []byte, kind ChunkKind, block uint16, raw []byte) ([]byte, ChunkRef, error) {
+	at := len(dst)
+	dst = append(dst, make([]byte, chunkHeaderSize)...)
+	dst, codec, err := compress(dst, raw)
+	if err != nil {
+		return nil, ChunkRef{}, err
+	}
+	n := len(dst) - at - chunkHeaderSize
+	le := binary.LittleEndian
+	le.PutUint32(dst[at:], uint32(n))
+	le.PutUint32(dst[at+4:], uint32(len(raw)))
+	dst[at+8], dst[at+9] = byte(codec), byte(kind)
+	le.PutUint16(dst[at+10:], block)
+	le.PutUint32(dst[at+12:], chunkSum(dst[at:]))
+	for len(dst)%8 != 0 {
+		dst = append(dst, 0)
+	}
+	return dst, ChunkRef{Kind: kind, Offset: uint64(at), Encoded: uint32(n), Raw: uint32(len(raw))}, nil
+}
+
+// chunkSum is the checksum of the first 12 bytes of the header and the payload; b
+// begins with the header and ends with the payload.
+func chunkSum(b []byte) uint32 {
+	return checksumUpdate(Checksum(b[:12]), b[chunkHeaderSize:])
+}
+
+type chunkHeader struct {
+	encoded, raw uint32
+	codec        Codec
+	kind         ChunkKind
+	block        uint16
+	sum          uint32
+}
+
+func parseChunkHeader(b []byte) (chunkHeader, error) {
+	le := binary.LittleEndian
+	h := chunkHeader{le.Uint32(b), le.Uint32(b[4:]), Codec(b[8]), ChunkKind(b[9]), le.Uint16(b[10:]), le.Uint32(b[12:])}
+	if h.encoded > maxChunk || h.raw > maxChunk {
+		return h, corrupt("chunk header", "lengths out of bounds: stored %d, raw %d", h.encoded, h.raw)
+	}
+	return h, nil
+}
+
+// A chunkReader reads chunks of one file and checks them.
+type chunkReader struct {
+	r    io.ReaderAt
+	path string
+}
+
+// read returns the decompressed payload of a chunk, in new memory.
+func (c chunkReader) read(ref *ChunkRef, block uint16) ([]byte, error) {
+	if ref.Encoded > maxChunk || ref.Raw > maxChunk {
+		return nil, c.damage(ref, corrupt("chunk reference", "lengths out of bounds"))
+	}
+	pooled := getBuffer(int(ref.size()))
+	defer putBuffer(pooled)
+	b := *pooled
+	if err := readFull(c.r, b, int64(ref.Offset)); err != nil {
+		return nil, c.damage(ref, err)
+	}
+	h, err := parseChunkHeader(b)
+	if err != nil {
+		return nil, c.damage(ref, err)
+	}
+	end := chunkHeaderSize + int(ref.Encoded)
+	if h.encoded != ref.Encoded || h.raw != ref.Raw || h.kind != ref.Kind || h.block != block {
+		return nil, c.damage(ref, errors.New("its header is not the one that the index names"))
+	}
+	if sum := chunkSum(b[:end]); sum != h.sum {
+		return nil, c.damage(ref, corrupt("chunk payload", "checksum %#08x, want %#08x", sum, h.sum))
+	}
+	out, err := decompress(nil, h.codec, b[chunkHeaderSize:end], int(h.raw))
+	if err != nil {
+		return nil, c.damage(ref, err)
+	}
+	if h.codec == CodecNone {
+		out = append([]byte(nil), out...) // b is given back
+	}
+	return out, nil
+}
+
+// damage wraps what a chunk's reading found. A read error is not damage of the bytes.
+func (c chunkReader) damage(ref *ChunkRef, err error) error {
+	return &CorruptError{Path: c.path, Offset: int64(ref.Offset), What: ref.Kind.String() + " chunk", Err: err}
+}
+
+// readFull is io.ReaderAt with a short read as an error.
+func readFull(r io.ReaderAt, b []byte, off int64) error {
+	n, err := r.ReadAt(b, off)
+	if n == len(b) {
+		return nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

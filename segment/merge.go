@@ -1,0 +1,249 @@
+package segment
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// selectBudget bounds the entries' bytes that the units of one shard, opened for one
+// query, may hold in memory at a time.
+const selectBudget = 1 << 30
+
+// SelectUnits returns the entries of units, which are of one shard, in the order of q's
+// direction. A unit is read when the first of its entries may be the next, and its
+// memory is given up with the last: with units that follow each other in time, few are
+// open at once. release is called once, at Close.
+func SelectUnits(ctx context.Context, shard uint32, units []Unit, q *Query, release func()) Iterator {
+	it := &unitIterator{ctx: ctx, q: q, shard: shard, release: release}
+	for _, u := range units {
+		if q.overlaps(u.Bounds()) {
+			it.pending = append(it.pending, u)
+		}
+	}
+	// The next unit to open stands last.
+	slices.SortStableFunc(it.pending, func(a, b Unit) int {
+		switch x, y := it.reach(a), it.reach(b); {
+		case x == y:
+			return 0
+		case (x < y) == (q.Direction == Forward):
+			return 1
+		default:
+			return -1
+		}
+	})
+	return it
+}
+
+type unitIterator struct {
+	ctx     context.Context
+	q       *Query
+	shard   uint32
+	pending []Unit
+	open    entryHeap
+	current Entry
+	sent    int
+	held    int // bytes of the entries in open
+	err     error
+	release func()
+}
+
+// reach is the first timestamp, by direction, that a unit may yield.
+func (it *unitIterator) reach(u Unit) int64 {
+	lo, hi := u.Bounds()
+	if it.q.Direction == Forward {
+		return lo
+	}
+	return hi
+}
+
+func (it *unitIterator) Next() bool {
+	if it.err != nil || it.q.Limit > 0 && it.sent >= it.q.Limit {
+		return false
+	}
+	for len(it.pending) > 0 && it.mustOpen(it.pending[len(it.pending)-1]) {
+		u := it.pending[len(it.pending)-1]
+		it.pending = it.pending[:len(it.pending)-1]
+		if it.err = it.openUnit(u); it.err != nil {
+			return false
+		}
+	}
+	if len(it.open.lists) == 0 {
+		return false
+	}
+	list := &it.open.lists[0]
+	it.current = (*list)[0]
+	it.held -= len(it.current.Line)
+	(*list)[0] = Entry{}
+	if *list = (*list)[1:]; len(*list) == 0 {
+		heap.Pop(&it.open)
+	} else {
+		heap.Fix(&it.open, 0)
+	}
+	it.sent++
+	return true
+}
+
+// mustOpen reports whether a unit may hold an entry that comes before all open ones.
+func (it *unitIterator) mustOpen(u Unit) bool {
+	if len(it.open.lists) == 0 {
+		return true
+	}
+	next, reach := it.open.lists[0][0].Timestamp, it.reach(u)
+	if it.q.Direction == Forward {
+		return reach <= next
+	}
+	return reach >= next
+}
+
+func (it *unitIterator) openUnit(u Unit) error {
+	if err := it.ctx.Err(); err != nil {
+		return err
+	}
+	entries, err := u.Select(it.ctx, it.q)
+	if err != nil {
+		if errors.Is(err, ErrCorrupt) {
+			return it.q.Damaged(err)
+		}
+		return err
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	for i := range entries {
+		entries[i].Shard = it.shard
+		it.held += len(entries[i].Line)
+	}
+	if it.held > selectBudget {
+		return fmt.Errorf("%w: more than %d MiB of lines that overlap in time: ask for a shorter time range, fewer streams, or with a limit", ErrTooLarge, selectBudget>>20)
+	}
+	it.open.q = it.q
+	heap.Push(&it.open, entries)
+	return nil
+}
+
+func (it *unitIterator) At() *Entry { return &it.current }
+func (it *unitIterator) Err() error { return it.err }
+
+func (it *unitIterator) Close() error {
+	if it.release != nil {
+		it.release()
+		it.release = nil
+	}
+	it.pending, it.open.lists = nil, nil
+	return nil
+}
+
+// entryHeap orders lists of entries by their first.
+type entryHeap struct {
+	q     *Query
+	lists [][]Entry
+}
+
+func (h *entryHeap) Len() int           { return len(h.lists) }
+func (h *entryHeap) Less(i, j int) bool { return h.q.less(&h.lists[i][0], &h.lists[j][0]) }
+func (h *entryHeap) Swap(i, j int)      { h.lists[i], h.lists[j] = h.lists[j], h.lists[i] }
+func (h *entryHeap) Push(x any)         { h.lists = append(h.lists, x.([]Entry)) }
+func (h *entryHeap) Pop() any {
+	n := len(h.lists) - 1
+	x := h.lists[n]
+	h.lists[n] = nil
+	h.lists = h.lists[:n]
+	return x
+}
+
+// MergeIterators returns the entries of several iterators, each in the order of q's
+// direction, in that order, and ends after q.Limit. It closes them.
+func MergeIterators(q *Query, iterators []Iterator) Iterator {
+	return &mergeIterator{q: q, all: iterators}
+}
+
+type mergeIterator struct {
+	q       *Query
+	all     []Iterator
+	heap    []Iterator // of those that have an entry
+	started bool
+	sent    int
+	err     error
+}
+
+func (m *mergeIterator) Len() int           { return len(m.heap) }
+func (m *mergeIterator) Less(i, j int) bool { return m.q.less(m.heap[i].At(), m.heap[j].At()) }
+func (m *mergeIterator) Swap(i, j int)      { m.heap[i], m.heap[j] = m.heap[j], m.heap[i] }
+func (m *mergeIterator) Push(x any)         { m.heap = append(m.heap, x.(Iterator)) }
+func (m *mergeIterator) Pop() any {
+	n := len(m.heap) - 1
+	x := m.heap[n]
+	m.heap = m.heap[:n]
+	return x
+}
+
+func (m *mergeIterator) Next() bool {
+	if m.err != nil || m.q.Limit > 0 && m.sent >= m.q.Limit {
+		return false
+	}
+	if !m.started {
+		m.started = true
+		for _, it := range m.all {
+			if it.Next() {
+				m.heap = append(m.heap, it)
+			} else if m.err = it.Err(); m.err != nil {
+				return false
+			}
+		}
+		heap.Init(m)
+	} else if len(m.heap) > 0 {
+		if m.heap[0].Next() {
+			heap.Fix(m, 0)
+		} else if m.err = m.heap[0].Err(); m.err != nil {
+			return false
+		} else {
+			heap.Pop(m)
+		}
+	}
+	m.sent++
+	return len(m.heap) > 0
+}
+
+func (m *mergeIterator) At() *Entry { return m.heap[0].At() }
+func (m *mergeIterator) Err() error { return m.err }
+
+func (m *mergeIterator) Close() error {
+	var errs []error
+	for _, it := range m.all {
+		errs = append(errs, it.Close())
+	}
+	m.all, m.heap = nil, nil
+	return errors.Join(errs...)
+}
+
+// AggregateUnits adds the entries of units that q asks for to p.
+func AggregateUnits(ctx context.Context, units []Unit, q *Query, a *Aggregation, p *Partial) error {
+	cache := newStreamCache(q, a, p)
+	for _, u := range units {
+		if !q.overlaps(u.Bounds()) {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var err error
+		switch u := u.(type) {
+		case *Block:
+			err = u.aggregate(ctx, q, a, cache)
+		case *FrameUnit:
+			err = u.aggregate(ctx, q, a, cache)
+		default:
+			err = u.Aggregate(ctx, q, a, p)
+		}
+		if errors.Is(err, ErrCorrupt) {
+			err = q.Damaged(err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,290 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/logcluster/logcluster/segment"
+)
+
+// A Shard is one replica of a shard's log on this node.
+//
+// Lock order: sealMu, manifestMu, mu. Nothing slow happens under mu but the rare write
+// of a promise, which must not change beside the end of the log.
+type Shard struct {
+	o       Options
+	promise *promiseFile
+	streams interner
+
+	// sealMu is held by whoever encodes blocks or seals: there is one open segment.
+	sealMu sync.Mutex
+	open   *openSegment // guarded by sealMu; its blocks by mu
+
+	// manifestMu orders the writes of MANIFEST.
+	manifestMu       sync.Mutex
+	manifestSequence uint64
+
+	mu    sync.Mutex
+	room  *sync.Cond // backlog or queue became smaller, or the shard ended
+	work  *sync.Cond // queue grew, or the shard ends
+	state state      // up to the commit index
+	// end is where the next record goes; records up to it are written, up to durable
+	// they are fsynced here, up to state.Index committed.
+	end     position
+	durable uint64
+	group   uint64 // number of the last fsync group
+	commit  uint64
+	leading uint64 // epoch in which this replica is the owner; 0: it is none
+	quorum  func(durable uint64) (commit uint64)
+	fenced  bool // no group may begin: a promise is being made
+
+	queue      []*item
+	queued     int64 // payload bytes in queue
+	writing    bool
+	inFlight   map[keyPart]*item // queued or written, not committed
+	unapplied  []*item           // written, not committed, in order
+	tails      []*tailFile       // in order; the last takes the writes
+	view       view
+	backlog    int64 // raw bytes of committed frames that no block holds
+	backlogRow int64
+	encodeDue  bool      // an encoder is on its way
+	sealing    bool      // Tick has sent an encoder to seal
+	rollBytes  uint64    // raw bytes since the last seal
+	rollRows   uint64    // entries since the last seal
+	firstAt    time.Time // when the oldest entry that is not sealed came
+	frameAt    time.Time // when the oldest entry that is in no block came
+	damages    []Damage
+	faults     []string // what Open found and repaired or could not read
+	failure    error
+	closing    bool
+
+	failed chan struct{}
+	closed chan struct{}
+	wg     sync.WaitGroup
+	fill   filler
+}
+
+// Failed is closed when the shard can no longer be written and must be opened again.
+func (s *Shard) Failed() <-chan struct{} { return s.failed }
+
+// Err returns why the shard failed, or nil.
+func (s *Shard) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failure
+}
+
+// Number returns the shard's number.
+func (s *Shard) Number() uint32 { return s.o.Number }
+
+// fail ends the writing for ever. A failed write or fsync is final: what is in the
+// page cache need not be on the disk any more, whatever a later fsync says.
+func (s *Shard) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failLocked(err)
+}
+
+func (s *Shard) failLocked(err error) {
+	if s.failure != nil {
+		return
+	}
+	s.failure = err
+	s.leading = 0
+	close(s.failed)
+	for _, it := range s.unapplied {
+		it.finish(s.unavailable(errors.Join(ErrFailed, err)))
+	}
+	for _, it := range s.queue {
+		it.finish(s.unavailable(errors.Join(ErrFailed, err)))
+	}
+	s.unapplied, s.queue, s.queued, s.inFlight = nil, nil, 0, map[keyPart]*item{}
+	s.room.Broadcast()
+	s.work.Broadcast()
+}
+
+func (s *Shard) unavailable(err error) error {
+	return &Unavailable{Shard: s.o.Number, After: time.Second, Err: err}
+}
+
+// Close stops the shard: what waits is written first. It does not seal. The files of
+// queries that still run stay open until these end.
+func (s *Shard) Close() error {
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closing = true
+	close(s.closed)
+	s.work.Broadcast()
+	s.room.Broadcast()
+	s.mu.Unlock()
+	s.wg.Wait()
+	s.o.Encoders.forget(s)
+	errs := []error{s.fill.close()}
+
+	s.sealMu.Lock()
+	defer s.sealMu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leading = 0
+	failed := s.failure != nil
+	if !failed {
+		s.failure = ErrClosed
+	}
+	if n := len(s.tails); n > 0 && !failed {
+		// The zeros ahead of the end are of no use to the next process.
+		errs = append(errs, s.tails[n-1].file.Truncate(s.tails[n-1].end))
+	}
+	for _, t := range s.tails {
+		errs = append(errs, t.release())
+	}
+	if s.open != nil {
+		errs = append(errs, s.open.release())
+		s.open = nil
+	}
+	for _, r := range s.view.sealed {
+		errs = append(errs, r.release())
+	}
+	s.view = view{}
+	errs = append(errs, s.promise.file.Close())
+	if failed {
+		return nil // the failure was reported; closing what failed fails again
+	}
+	return errors.Join(errs...)
+}
+
+// Promise returns what the replica has promised.
+func (s *Shard) Promise() Promise {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.promise.promise
+}
+
+// A FenceReply says what a replica holds, to an owner who takes over.
+type FenceReply struct {
+	LastEpoch, LastIndex uint64 // of the last record
+	LastChain            segment.Chain
+	Commit               uint64
+	SealedEnd            uint64
+	LogStart             uint64
+	Damaged              bool
+}
+
+// Fence makes the promise to refuse epochs below the given one, durably, and only then
+// answers. What was being written is in the answer.
+func (s *Shard) Fence(p Promise) (FenceReply, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.promise.promise
+	if p.Epoch < old.Epoch || p.Epoch == old.Epoch && (p.Node != old.Node || p.Boot != old.Boot) {
+		return FenceReply{}, ErrStale
+	}
+	if p.ConfigVersion < old.ConfigVersion {
+		return FenceReply{}, ErrStale
+	}
+	// The group in flight is part of the answer: none may begin meanwhile, and an
+	// acknowledgement in an older epoch is over.
+	s.fenced = true
+	for s.writing && s.failure == nil {
+		s.room.Wait()
+	}
+	s.fenced = false
+	s.work.Broadcast()
+	if s.failure != nil {
+		return FenceReply{}, s.unavailable(s.failure)
+	}
+	if p != old {
+		if s.leading != 0 && s.leading < p.Epoch {
+			s.leading = 0
+			s.abandonLocked()
+		}
+		if err := s.promise.set(p); err != nil {
+			s.failLocked(err)
+			return FenceReply{}, s.unavailable(err)
+		}
+	}
+	return FenceReply{LastEpoch: s.end.epoch, LastIndex: s.end.index - 1, LastChain: s.end.chain, Commit: s.commit,
+		SealedEnd: s.state.sealedEnd(), LogStart: s.state.LogStart, Damaged: len(s.damages) > 0}, nil
+}
+
+// abandonLocked answers all who wait with "unknown": another owner decides.
+func (s *Shard) abandonLocked() {
+	for _, it := range s.unapplied {
+		it.finish(s.unavailable(ErrNotOwner))
+	}
+	for _, it := range s.queue {
+		it.finish(s.unavailable(ErrNotOwner))
+	}
+	s.queue, s.queued, s.inFlight = nil, 0, map[keyPart]*item{}
+}
+
+// LeadOptions say how an owner commits.
+type LeadOptions struct {
+	// Quorum says up to where a majority holds the log, given what is fsynced here; it
+	// must not block. nil: this replica is the only one.
+	Quorum func(durable uint64) (commit uint64)
+	// AcceptLoss: what is damaged here has no other copy. The owner declares it lost,
+	// by records in the log, and goes on behind it.
+	AcceptLoss bool
+}
+
+// Lead makes this replica the owner in the epoch that it has promised to itself. Its
+// own log must be the one that the majority goes on with. It appends a barrier, and
+// records of what is lost for good, and returns when they are committed: only then
+// the shard can be written and read.
+func (s *Shard) Lead(ctx context.Context, o LeadOptions) error {
+	if o.Quorum == nil {
+		o.Quorum = func(durable uint64) uint64 { return durable }
+	}
+	waiter, err := s.beginLead(o)
+	if err != nil {
+		return err
+	}
+	if err := waiter.wait(ctx); err != nil {
+		return err
+	}
+	if err := s.dropTails(); err != nil {
+		return err
+	}
+	return s.tidy()
+}
+
+func (s *Shard) beginLead(o LeadOptions) (*waiter, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failure != nil {
+		return nil, s.unavailable(s.failure)
+	}
+	epoch := s.promise.promise.Epoch
+	if epoch <= s.end.epoch {
+		return nil, ErrStale
+	}
+	losses := []*item{}
+	for i := range s.damages {
+		if d := &s.damages[i]; !isKnown(s.state.Losses, d.FirstIndex) {
+			e := encoder{}
+			d.Loss.encode(&e)
+			losses = append(losses, control(segment.RecordLoss, e.b))
+		}
+	}
+	if len(losses) > 0 && !o.AcceptLoss {
+		return nil, ErrDamaged
+	}
+	s.leading, s.quorum = epoch, o.Quorum
+	w := newWaiter()
+	for _, it := range append([]*item{control(segment.RecordBarrier, nil)}, losses...) {
+		s.enqueueLocked(w, it)
+	}
+	return w, nil
+}
+
+// Commit tells the owner or a replica that records up to index are committed.
+func (s *Shard) Commit(index uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.commitLocked(index)
+}

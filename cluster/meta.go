@@ -21,9 +21,9 @@ const (
 	// MaxTxnOps is the largest number of compares, and of operations, in one transaction: the creation of a cluster
 	// writes one configuration for each of up to MaxShards shards, and a few keys more.
 	MaxTxnOps = MaxShards + 64
-	// MaxTxnBytes bounds the keys and values of one transaction. It leaves room for etcd's own framing below its
-	// recommended request size of 10 MiB (etcd.io/docs, "System limits").
-	MaxTxnBytes = 1536 * 1024
+	// MaxTxnBytes bounds the keys and values of one transaction. The creation of the largest cluster takes about 2.6 MiB;
+	// with as much again for its framing, etcd warns of requests above 10 MiB.
+	MaxTxnBytes = 4 << 20
 )
 
 var (

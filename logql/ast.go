@@ -230,19 +230,19 @@ func (e *Negation) Kind() Kind { return e.Inner.Kind() }
 // Kind returns KindScalar.
 func (*Number) Kind() Kind { return KindScalar }
 
-func text(e Expr) string {
+func render(e Expr) string {
 	var b strings.Builder
 	e.write(&b)
 	return b.String()
 }
 
-func (e *LogExpr) String() string           { return text(e) }
-func (e *RangeAggregation) String() string  { return text(e) }
-func (e *VectorAggregation) String() string { return text(e) }
-func (e *VectorLiteral) String() string     { return text(e) }
-func (e *Binary) String() string            { return text(e) }
-func (e *Negation) String() string          { return text(e) }
-func (e *Number) String() string            { return text(e) }
+func (e *LogExpr) String() string           { return render(e) }
+func (e *RangeAggregation) String() string  { return render(e) }
+func (e *VectorAggregation) String() string { return render(e) }
+func (e *VectorLiteral) String() string     { return render(e) }
+func (e *Binary) String() string            { return render(e) }
+func (e *Negation) String() string          { return render(e) }
+func (e *Number) String() string            { return render(e) }
 
 func (e *LogExpr) write(b *strings.Builder) {
 	b.WriteByte('{')

@@ -169,6 +169,10 @@ func TestWarningsWhileStreaming(t *testing.T) {
 	if n := len(d.texts()); n != 10 {
 		t.Errorf("%d warnings, want 10", n)
 	}
+	d.texts()[0] = "changed"
+	if slices.Contains(d.texts(), "changed") {
+		t.Error("warnings that were handed out can be changed")
+	}
 }
 
 // A slowSource does nothing until its context ends, and then fails in its own way.

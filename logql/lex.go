@@ -139,7 +139,7 @@ func (l *lexer) number() token {
 		if !sign && c != '.' && !digit(c) && !letter(c) && c < utf8.RuneSelf {
 			break
 		}
-		exponent = (c == 'e' || c == 'E') && decimal(l.text[start:l.offset])
+		exponent = c == 'e' || c == 'E'
 		l.offset++
 	}
 	t := token{kind: tokenNumber, offset: start, text: l.text[start:l.offset]}

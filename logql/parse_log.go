@@ -1,6 +1,7 @@
 package logql
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/logcluster/logcluster/segment"
@@ -196,7 +197,7 @@ func (p *parser) lineFilter(e *LogExpr, t segment.MatchType) error {
 func (p *parser) regexp(at token) error {
 	size, err := regexpSize(at.value)
 	if err != nil {
-		if limit, ok := err.(*LimitError); ok {
+		if limit := (*LimitError)(nil); errors.As(err, &limit) {
 			return overLimit("the regular expression at %s %s", positionOf(p.lexer.text, at.offset), limit.Message)
 		}
 		return p.failf(at, "the regular expression %s is wrong: %v", quote(at.value), err)

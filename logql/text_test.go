@@ -62,6 +62,8 @@ func TestParseDuration(t *testing.T) {
 	bad("200y100y", "292 years")
 	bad("292y1y", "292 years")
 	bad("-293y", "292 years")
+	bad("1s99999999999999h", "292 years")
+	bad("5124096h", "292 years") // is 25 minutes modulo 2⁶⁴ nanoseconds
 	bad(strings.Repeat("1", 1000)+"x", "...")
 
 	for seed := range uint64(2000) {
@@ -185,6 +187,7 @@ func TestLiterals(t *testing.T) {
 	f("abc", "abc")
 	f(`a\.b`, "a.b")
 	f("a|bc", "a", "bc")
+	f("(ab|ab)(c|c)?", "ab")
 	f("error|err|fail", "err", "fail")
 	f(".*abc.*", "abc")
 	f("(.*)(abc|d)(?:x?)", "abc", "d")

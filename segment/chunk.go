@@ -73,6 +73,23 @@ type chunkReader struct {
 	path string
 }
 
+// header reads the header of the chunk that must stand at a position. Its checksum
+// covers the payload too, which is not read.
+func (c chunkReader) header(kind ChunkKind, at uint64) (chunkHeader, error) {
+	var b [chunkHeaderSize]byte
+	if err := readFull(c.r, b[:], int64(at)); err != nil {
+		return chunkHeader{}, err
+	}
+	h, err := parseChunkHeader(b[:])
+	if err == nil && h.kind != kind {
+		err = errors.New("its header is not the one that the index names")
+	}
+	if err != nil {
+		return h, c.damage(&ChunkRef{Kind: kind, Offset: at}, err)
+	}
+	return h, nil
+}
+
 // read returns the decompressed payload of a chunk, in new memory.
 func (c chunkReader) read(ref *ChunkRef, block uint16) ([]byte, error) {
 	if ref.Encoded > maxChunk || ref.Raw > maxChunk {

@@ -84,6 +84,7 @@ func (k ChunkKind) String() string {
 
 // fileHeader is the first 64 bytes of a segment file.
 type fileHeader struct {
+	Major, Minor       uint16 // as read; what is written is always today's
 	Required, Optional uint32
 	UUID               [16]byte
 	FirstOffset        uint64
@@ -114,10 +115,11 @@ func parseFileHeader(b []byte) (fileHeader, error) {
 	if sum := Checksum(b[:60]); sum != le.Uint32(b[60:]) {
 		return h, corrupt("segment header", "checksum %#08x, want %#08x", sum, le.Uint32(b[60:]))
 	}
-	if major := le.Uint16(b[8:]); major > formatMajor {
-		return h, fmt.Errorf("%w %d of a segment file: use a later release", ErrVersion, major)
+	h = fileHeader{Major: le.Uint16(b[8:]), Minor: le.Uint16(b[10:]), Required: le.Uint32(b[12:]), Optional: le.Uint32(b[16:]),
+		FirstOffset: le.Uint64(b[40:]), Entries: le.Uint64(b[48:])}
+	if h.Major != formatMajor {
+		return h, fmt.Errorf("%w %d of a segment file: this release reads version %d", ErrVersion, h.Major, formatMajor)
 	}
-	h = fileHeader{Required: le.Uint32(b[12:]), Optional: le.Uint32(b[16:]), FirstOffset: le.Uint64(b[40:]), Entries: le.Uint64(b[48:])}
 	copy(h.UUID[:], b[24:])
 	if unknown := h.Required &^ requiredKnown; unknown != 0 {
 		return h, fmt.Errorf("%w: feature bits %#x of a segment file: use a later release", ErrVersion, unknown)
@@ -206,8 +208,8 @@ func parseTrailer(b []byte) (trailer, error) {
 	t.versionMajor, t.versionMin, t.Blocks = le.Uint16(b[168:]), le.Uint16(b[170:]), le.Uint32(b[172:])
 	copy(t.Chain[:], b[176:])
 	copy(t.Root[:], b[trailerRoot:])
-	if t.versionMajor > formatMajor {
-		return t, fmt.Errorf("%w %d of a segment file: use a later release", ErrVersion, t.versionMajor)
+	if t.versionMajor != formatMajor {
+		return t, fmt.Errorf("%w %d of a segment file: this release reads version %d", ErrVersion, t.versionMajor, formatMajor)
 	}
 	if t.Blocks > MaxBlocks || t.Rows > MaxBlocks*MaxBlockRows || t.EndOffset < t.FirstOffset || t.LastIndex < t.FirstIndex {
 		return t, corrupt("segment trailer", "counts out of bounds: %d blocks, %d rows", t.Blocks, t.Rows)

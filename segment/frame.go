@@ -39,6 +39,13 @@ const (
 	CodecZstd Codec = 2
 )
 
+func (c Codec) String() string {
+	if names := [...]string{"none", "s2", "zstd"}; int(c) < len(names) {
+		return names[c]
+	}
+	return fmt.Sprintf("codec(%d)", uint8(c))
+}
+
 // FlagRoll: every replica starts a new tail file with this record.
 const FlagRoll = 1
 

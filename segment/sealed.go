@@ -105,13 +105,9 @@ func (s *Segment) loadTables() error {
 		if e.Length < chunkHeaderSize || ref.Encoded > maxChunk || e.Offset%8 != 0 || e.Offset < fileHeaderSize || e.Offset+ref.size() > limit {
 			return nil, chunks.damage(&ref, fmt.Errorf("extent of %d bytes at %d", e.Length, e.Offset))
 		}
-		var b [chunkHeaderSize]byte
-		if err := readFull(s.file, b[:], int64(e.Offset)); err != nil {
-			return nil, err
-		}
-		h, err := parseChunkHeader(b[:])
+		h, err := chunks.header(kind, e.Offset)
 		if err != nil {
-			return nil, chunks.damage(&ref, err)
+			return nil, err
 		}
 		ref.Raw = h.raw
 		return chunks.read(&ref, 0)

@@ -227,6 +227,25 @@ func TestFlip(t *testing.T) {
 	}
 }
 
+func TestDropIsForSyncs(t *testing.T) {
+	mem := vfs.NewMem()
+	drop := vfs.From(0, vfs.Decision{Drop: true})
+	fault := vfs.NewFault(mem, drop.Inject)
+	write(t, fault, "a", "content")
+	syncFile(t, fault, "a")
+	ok(t, fault.Rename("a", "b"))
+	ok(t, fault.SyncDir("."))
+	if got := read(t, mem, "b"); got != "content" {
+		t.Fatalf("read %q", got)
+	}
+	list(t, mem.Crash(nil, dropUnsynced), ".")
+	if want := (vfs.Counters{Writes: 1, WrittenBytes: 7}); mem.Counters() != want {
+		t.Fatalf("counters are %+v, want %+v", mem.Counters(), want)
+	}
+	ok(t, fault.Remove("b"))
+	list(t, mem, ".")
+}
+
 func TestLoseNeedsMem(t *testing.T) {
 	lose := vfs.From(0, vfs.Decision{Lose: true}, vfs.Kinds(vfs.OpSync))
 	fault := vfs.NewFault(vfs.OS{}, lose.Inject)

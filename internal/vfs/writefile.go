@@ -31,7 +31,7 @@ func WriteFile(fsys FS, name string, data []byte) error {
 		_, err = f.WriteAt(data, 0)
 	}
 	if err != nil {
-		err = errors.Join(err, f.Close())
+		err = fmt.Errorf("write %s: %w", name, errors.Join(err, f.Close()))
 	} else {
 		err = CommitFile(fsys, f, temp, name)
 	}
@@ -39,9 +39,8 @@ func WriteFile(fsys FS, name string, data []byte) error {
 		// Best effort: the temporary file may have been renamed already, and
 		// an error here adds nothing to the one that is reported.
 		_ = fsys.Remove(temp)
-		return fmt.Errorf("write %s: %w", name, err)
 	}
-	return nil
+	return err
 }
 
 // createAnew creates a file in place of the one that a crash may have left.

@@ -118,7 +118,8 @@ func (s *Server) decompress(l *lease, body *buffer, encoding string) (*buffer, e
 	}
 	within, err := l.fill(out, decoder, -1, s.options.Ingest.MaxDecoded)
 	switch {
-	case errors.Is(err, zstd.ErrWindowSizeExceeded):
+	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
+		// A frame in one segment has its content for a window.
 		return nil, badRequest("the zstd window is larger than the limit of %d bytes: compress with level 19 or less and without --long", maxWindow)
 	case err != nil && !isStatus(err) && l.ctx.Err() == nil:
 		return nil, badRequest("the %s body is damaged after %d decoded bytes: %v", encoding, len(out.b), err)

@@ -345,3 +345,5 @@ func fetch(t testing.TB, c *http.Client, r *http.Request) (*http.Response, strin
 	}
 	return answer, string(body)
 }
+
+func recorder() *httptest.ResponseRecorder { return httptest.NewRecorder() }

@@ -14,20 +14,13 @@ import (
 
 // Seal finishes the file: tables, leaves, trailer and header, read back from the disk
 // and compared, synced, and renamed to its final name in the same folder. The open
-// segment is closed; open-N.aux stays until RemoveOpen. After an error the open
-// segment's files are closed too and must be begun anew.
+// segment's blocks can be read on until Close; open-N.aux stays until RemoveOpen. After an
+// error the open segment must be closed and begun anew.
 func (o *Open) Seal(r SealRange) (sealed Sealed, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("sealing %q: %w", o.path, err)
 		}
-	}()
-	closed := false
-	defer func() {
-		if !closed {
-			err = errors.Join(err, o.file.Close())
-		}
-		err = errors.Join(err, o.aux.Close())
 	}()
 	if len(o.blocks) == 0 {
 		return Sealed{}, errors.New("there is no block: a range without entries is not sealed")
@@ -68,8 +61,12 @@ func (o *Open) Seal(r SealRange) (sealed Sealed, err error) {
 	if err := o.readBack(sealed); err != nil {
 		return Sealed{}, fmt.Errorf("reading back: %w", err)
 	}
-	closed = true
-	return sealed, vfs.CommitFile(o.fs, o.file, o.path, path.Join(path.Dir(o.path), sealed.FileName()))
+	// The file is renamed through a handle of its own: readers go on with the first.
+	second, err := o.fs.OpenReadWrite(o.path)
+	if err != nil {
+		return Sealed{}, err
+	}
+	return sealed, vfs.CommitFile(o.fs, second, o.path, path.Join(path.Dir(o.path), sealed.FileName()))
 }
 
 func (o *Open) trailer(r SealRange) trailer {

@@ -107,15 +107,21 @@ func openEtcd(ctx context.Context, options etcdOptions) (*embed.Etcd, string, er
 	}
 }
 
-// runEtcd calls StartEtcd, which knows no context, and may wait for ever for a file lock.
+// runEtcd calls StartEtcd, which knows no context and may wait for ever for a file lock, and which ends the process or
+// panics, in goroutines of its own too, where it does not like what it finds.
 func runEtcd(ctx context.Context, options etcdOptions, address string) (*embed.Etcd, error) {
+	log := newEtcdLog(options.Logger)
+	config, err := options.config(address, log.logger)
+	if err != nil {
+		return nil, err
+	}
 	type result struct {
 		etcd *embed.Etcd
 		err  error
 	}
 	results := make(chan result)
 	go func() {
-		etcd, err := callEtcd(options, address)
+		etcd, err := callEtcd(config, log)
 		select {
 		case results <- result{etcd, err}:
 		case <-ctx.Done():
@@ -128,33 +134,33 @@ func runEtcd(ctx context.Context, options etcdOptions, address string) (*embed.E
 	select {
 	case r := <-results:
 		return r.etcd, r.err
+	case cause := <-log.failed:
+		return nil, etcdDamaged(options.Dir, cause)
 	case <-ctx.Done():
 		return nil, fmt.Errorf("start the metadata member in %s: %w; does another process use that folder?", options.Dir, ctx.Err())
 	}
 }
 
-// callEtcd makes an error of what etcd, for want of a better way, says by ending the process.
-func callEtcd(options etcdOptions, address string) (etcd *embed.Etcd, err error) {
-	log := newEtcdLog(options.Logger)
+func callEtcd(config *embed.Config, log *etcdLog) (etcd *embed.Etcd, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			etcd, err = nil, fmt.Errorf("%w: etcd could not open %s: %v; %s", ErrEtcdDamaged, options.Dir, cause, etcdReplace)
+			etcd, err = nil, etcdDamaged(config.Dir, cause)
 		}
 	}()
-	config, err := options.config(address, log.logger)
-	if err != nil {
-		return nil, err
-	}
 	etcd, err = embed.StartEtcd(config)
 	switch {
 	case errors.Is(err, wal.ErrCRCMismatch), errors.Is(err, wal.ErrFileNotFound), errors.Is(err, wal.ErrMetadataConflict),
 		errors.Is(err, wal.ErrSnapshotMismatch), errors.Is(err, wal.ErrSnapshotNotFound):
-		return nil, fmt.Errorf("%w: etcd could not open %s: %w; %s", ErrEtcdDamaged, options.Dir, err, etcdReplace)
+		return nil, etcdDamaged(config.Dir, err)
 	case err != nil:
-		return nil, fmt.Errorf("start the metadata member in %s: %w", options.Dir, err)
+		return nil, fmt.Errorf("start the metadata member in %s: %w", config.Dir, err)
 	}
 	log.started.Store(true)
 	return etcd, nil
+}
+
+func etcdDamaged(dir string, cause any) error {
+	return fmt.Errorf("%w: etcd could not open %s: %v; %s", ErrEtcdDamaged, dir, cause, etcdReplace)
 }
 
 // checkBrokenWAL refuses a member whose log etcd cut at a record it could not read: it cannot tell the torn end of a

@@ -90,16 +90,16 @@ func TestEtcdRestart(t *testing.T) {
 	if peers, clients := len(server.etcd.Peers), len(server.etcd.Clients); peers != 1 || clients != 0 {
 		t.Errorf("%d listeners for members and %d for clients, want 1 and 0", peers, clients)
 	}
-	lease := grant(t, server.Meta(), time.Minute)
+	lease := mustGrant(t, server.Meta(), time.Minute)
 	revision := mustTxn(t, server.Meta(), Txn{Then: []Op{PutOp("a", []byte("1"), 0), PutOp("b", nil, lease)}})
 	closeEtcd(t, server)
 	closeEtcd(t, server)
 
 	server = runEtcdServer(t, options)
-	if kv := get(t, server.Meta(), "a"); string(kv.Value) != "1" || kv.ModRevision != revision {
+	if kv := mustGet(t, server.Meta(), "a"); string(kv.Value) != "1" || kv.ModRevision != revision {
 		t.Errorf("after the restart: %+v, want value 1 at %d", kv, revision)
 	}
-	if kv := get(t, server.Meta(), "b"); kv.Lease != lease {
+	if kv := mustGet(t, server.Meta(), "b"); kv.Lease != lease {
 		t.Errorf("after the restart: %+v, want lease %x", kv, lease)
 	}
 	if err := server.Meta().KeepAlive(t.Context(), lease); err != nil {
@@ -133,7 +133,7 @@ func TestEtcdRefuses(t *testing.T) {
 		if err == nil {
 			closeEtcd(t, server)
 		}
-		if !errors.Is(err, want) {
+		if err == nil || want != nil && !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", what, err, want)
 			return
 		}
@@ -146,6 +146,8 @@ func TestEtcdRefuses(t *testing.T) {
 	listen := func(address string) func(*etcdOptions) {
 		return func(o *etcdOptions) { o.Listen = address }
 	}
+	refused("no HTTP address", func(o *etcdOptions) { o.HTTP = "http://:3100" }, nil, "--listen", "HOST:PORT")
+	refused("no name", func(o *etcdOptions) { o.Name = "" }, nil, "name")
 	refused("port in use", listen(taken.Addr().String()), ErrEtcdListen, "--etcd-listen", taken.Addr().String(), "in use")
 	refused("all addresses", listen("0.0.0.0:0"), ErrEtcdListen, "--insecure")
 	refused("no address", listen(":2380"), ErrEtcdListen, "IP address or localhost")
@@ -170,6 +172,7 @@ func TestEtcdListensBeyondLoopbackWhenAllowed(t *testing.T) {
 
 // TestEtcdDamaged damages the log of a member that was stopped.
 func TestEtcdDamaged(t *testing.T) {
+	t.Parallel()
 	original := newEtcdOptions(t)
 	server := runEtcdServer(t, original)
 	for i := range 10 {
@@ -216,6 +219,24 @@ func TestEtcdDamaged(t *testing.T) {
 			t.Fatalf("got %v, want ErrEtcdDamaged and the folder", err)
 		}
 	})
+	t.Run("contents", func(t *testing.T) {
+		// Of this, etcd tells by a panic. What it had begun stays as it is, so this test does not look for leaks.
+		core, logged := observer.New(zap.WarnLevel)
+		options := newEtcdOptions(t)
+		options.Logger = zap.New(core)
+		if err := os.CopyFS(options.Dir, os.DirFS(original.Dir)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(options.Dir, "member", "snap", "db"), make([]byte, 1<<16), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := start(t, options); !errors.Is(err, ErrEtcdDamaged) || !strings.Contains(err.Error(), "database") {
+			t.Fatalf("got %v, want ErrEtcdDamaged and what is damaged", err)
+		}
+		if entries := logged.All(); len(entries) == 0 || entries[0].LoggerName != "etcd" {
+			t.Errorf("logged %v, want what etcd says", entries)
+		}
+	})
 	damaged("torn end", func(t *testing.T, log []byte) {
 		// The length of a record of which nothing else came to the disk.
 		binary.LittleEndian.PutUint64(log[walEnd(t, log):], 4096)
@@ -235,7 +256,7 @@ func TestEtcdDamaged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if kv := get(t, server.Meta(), "a"); string(kv.Value) != "value 9" {
+		if kv := mustGet(t, server.Meta(), "a"); string(kv.Value) != "value 9" {
 			t.Fatalf("got %+v", kv)
 		}
 	})
@@ -280,7 +301,7 @@ func TestEtcdFolderInUse(t *testing.T) {
 	if _, err := startEtcd(ctx, options); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), options.Dir) {
 		t.Fatalf("got %v, want DeadlineExceeded and the folder", err)
 	}
-	if kv := get(t, server.Meta(), "a"); kv.ModRevision != 0 {
+	if kv := mustGet(t, server.Meta(), "a"); kv.ModRevision != 0 {
 		t.Fatalf("got %+v", kv)
 	}
 }
@@ -318,6 +339,7 @@ func TestEtcdStops(t *testing.T) {
 // TestEtcdThreeVoters starts a cluster of three, whose first member waits for the second, and stops one. (Closed members
 // leave idle connections to each other behind, so leaks are not looked for.)
 func TestEtcdThreeVoters(t *testing.T) {
+	t.Parallel()
 	names := []string{"a", "b", "c"}
 	all := make([]etcdOptions, len(names))
 	var peers []etcdPeer
@@ -364,7 +386,7 @@ func TestEtcdThreeVoters(t *testing.T) {
 	})
 	first := mustTxn(t, servers[0].Meta(), Txn{Then: []Op{PutOp("a", []byte("1"), 0)}})
 	for i, server := range servers {
-		if kv := get(t, server.Meta(), "a"); kv.ModRevision != first {
+		if kv := mustGet(t, server.Meta(), "a"); kv.ModRevision != first {
 			t.Errorf("member %s: %+v, want revision %d", names[i], kv, first)
 		}
 	}
@@ -375,7 +397,7 @@ func TestEtcdThreeVoters(t *testing.T) {
 			break
 		}
 	}
-	if kv := get(t, servers[0].Meta(), "a"); kv.ModRevision != first {
+	if kv := mustGet(t, servers[0].Meta(), "a"); kv.ModRevision != first {
 		t.Errorf("after the leader was closed: %+v, want revision %d", kv, first)
 	}
 	mustTxn(t, servers[1].Meta(), Txn{If: []Compare{{Key: "a", ModRevision: first}}, Then: []Op{PutOp("a", []byte("2"), 0)}})

@@ -2,21 +2,24 @@ package cluster
 
 import (
 	"fmt"
+	"runtime"
 	"sync/atomic"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
 
-// etcdLog passes etcd's warnings and errors on, and turns its ways of ending the process during a start into a panic
-// that startEtcd makes an error of. Once started is set they end it as etcd wants: it must not go on then.
+// etcdLog passes etcd's warnings and errors on. During a start it turns etcd's ways of ending the process, from whatever
+// goroutine, into a cause that is sent to failed, for startEtcd to make an error of; the goroutine ends. Once started is
+// set the process ends as etcd wants: etcd must not go on then.
 type etcdLog struct {
 	logger  *zap.Logger
+	failed  chan string
 	started atomic.Bool
 }
 
 func newEtcdLog(base *zap.Logger) *etcdLog {
-	log := &etcdLog{}
+	log := &etcdLog{failed: make(chan string, 1)}
 	log.logger = base.Named("etcd").WithOptions(
 		zap.WrapCore(func(core zapcore.Core) zapcore.Core { return etcdCore{core} }),
 		zap.WithFatalHook(etcdHook{log, zapcore.WriteThenFatal}),
@@ -69,5 +72,9 @@ func (h etcdHook) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
 			cause = fmt.Sprintf("%s: %v", cause, err)
 		}
 	}
-	panic(cause)
+	select {
+	case h.log.failed <- cause:
+	default: // The first cause is the cause.
+	}
+	runtime.Goexit()
 }

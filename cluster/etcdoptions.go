@@ -72,6 +72,9 @@ func (o etcdOptions) check() error {
 	if err := checkName(o.Name); err != nil {
 		return err
 	}
+	if http, err := url.Parse(o.HTTP); err != nil || http.Hostname() == "" || http.Port() == "" {
+		return fmt.Errorf("the node's HTTP address %q is not http://HOST:PORT; name the host with --listen or --advertise-host", o.HTTP)
+	}
 	host, port, err := net.SplitHostPort(o.Listen)
 	if err != nil {
 		return fmt.Errorf("%w: %q is not HOST:PORT, like 127.0.0.1:2380: %w", ErrEtcdListen, o.Listen, err)

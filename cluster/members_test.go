@@ -37,8 +37,8 @@ func mustBootstrap(t *testing.T, meta Meta, options bootstrapOptions) Cluster {
 	return cluster
 }
 
-// dump returns the whole store as text without revisions.
-func dump(t *testing.T, meta MetaStore) map[string]string {
+// dumpMeta returns the whole store as text without revisions.
+func dumpMeta(t *testing.T, meta MetaStore) map[string]string {
 	t.Helper()
 	all, _, err := meta.List(t.Context(), "")
 	if err != nil {
@@ -75,20 +75,20 @@ func TestBootstrapAlone(t *testing.T) {
 		if len(states) != DefaultShards || len(logs) != DefaultShards {
 			t.Errorf("%d shards with %d log ids, want %d", len(states), len(logs), DefaultShards)
 		}
-		route, err := decodeRecord[Route](get(t, meta, routeKey(1)))
+		route, err := decodeRecord[Route](mustGet(t, meta, routeKey(1)))
 		if err != nil || len(route.Shards) != DefaultShards || route.Shards[3] != 3 {
 			t.Errorf("route %+v, %v", route, err)
 		}
 
 		// Starting again changes nothing, whatever is said that is true.
-		before := dump(t, meta)
+		before := dumpMeta(t, meta)
 		for range 2 {
 			options.ClusterID, options.Shards, options.Replicas = cluster.ID, DefaultShards, DefaultReplicas
 			if again := mustBootstrap(t, meta, options); !reflect.DeepEqual(again, cluster) {
 				t.Fatalf("the second start: %+v, want %+v", again, cluster)
 			}
 		}
-		if after := dump(t, meta); !maps.Equal(before, after) {
+		if after := dumpMeta(t, meta); !maps.Equal(before, after) {
 			t.Errorf("the second start changed %v to %v", before, after)
 		}
 		options.Self.Addresses.HTTP = "a:80"
@@ -107,7 +107,7 @@ func TestBootstrapRefuses(t *testing.T) {
 			t.Helper()
 			options := testOptions("a")
 			change(&options)
-			before := dump(t, meta)
+			before := dumpMeta(t, meta)
 			_, err := bootstrap(t.Context(), meta, options)
 			if err == nil || want != nil && !errors.Is(err, want) {
 				t.Errorf("%s: %v, want %v", what, err, want)
@@ -118,7 +118,7 @@ func TestBootstrapRefuses(t *testing.T) {
 					t.Errorf("%s: %q does not say %q", what, err, text)
 				}
 			}
-			if after := dump(t, meta); !maps.Equal(before, after) {
+			if after := dumpMeta(t, meta); !maps.Equal(before, after) {
 				t.Errorf("%s: changed %v to %v", what, before, after)
 			}
 		}
@@ -250,9 +250,9 @@ func TestH4Bootstrap(t *testing.T) {
 				inMemory(t, func(t *testing.T, store *MemStore, meta *MemMeta) {
 					store.Inject(onNth("a", "Txn", n, fault))
 					cluster := mustBootstrap(t, meta, testOptions("a"))
-					before := dump(t, meta)
+					before := dumpMeta(t, meta)
 					time.Sleep(2 * memLateness)
-					if after := dump(t, meta); !maps.Equal(before, after) {
+					if after := dumpMeta(t, meta); !maps.Equal(before, after) {
 						t.Errorf("it changed later from %v to %v", before, after)
 					}
 					if again := mustBootstrap(t, meta, testOptions("a")); again != cluster {
@@ -275,15 +275,15 @@ func TestH28Node(t *testing.T) {
 		}
 		registered := func(want NodeState, lease LeaseID) {
 			t.Helper()
-			kv := get(t, meta, nodeKey("a"))
+			kv := mustGet(t, meta, nodeKey("a"))
 			got, err := decodeRecord[NodeState](kv)
 			if err != nil || got != want || kv.Lease != lease {
 				t.Fatalf("%+v under %x, %v; want %+v under %x", got, kv.Lease, err, want, lease)
 			}
 		}
-		first, second, third := grant(t, meta, time.Hour), grant(t, meta, time.Hour), grant(t, meta, time.Hour)
+		first, second, third := mustGrant(t, meta, time.Hour), mustGrant(t, meta, time.Hour), mustGrant(t, meta, time.Hour)
 		for _, fault := range []MemFault{FaultNone, FaultApplied, FaultLost} {
-			store.Inject(once("a", "Txn", fault))
+			store.Inject(onFirst("a", "Txn", fault))
 			if err := registerNode(t.Context(), meta, "a", state("one"), first); err != nil {
 				t.Fatal(err)
 			}
@@ -308,7 +308,7 @@ func TestH28Node(t *testing.T) {
 		registered(full, second)
 		store.Expire(second)
 		for _, fault := range []MemFault{FaultNone, FaultApplied, FaultLost} {
-			store.Inject(once("a", "Txn", fault))
+			store.Inject(onFirst("a", "Txn", fault))
 			if err := reassertNode(t.Context(), meta, "a", full, third); err != nil {
 				t.Fatal(err)
 			}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -175,5 +176,24 @@ func TestRouteShard(t *testing.T) {
 		if got := route.shard(test.stream); got != test.want {
 			t.Errorf("stream %#x is of shard %d, want %d", test.stream, got, test.want)
 		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	for name, want := range map[string]bool{
+		"a": true, "host-1.example.org": true, "A_9": true, strings.Repeat("n", 253): true,
+		"": false, ".": false, "..": false, "a b": false, "a/b": false, "a=b": false, "a,b": false, "ä": false, "a:1": false, strings.Repeat("n", 254): false,
+	} {
+		if err := checkName(name); (err == nil) != want {
+			t.Errorf("%.20q: %v, want it accepted: %v", name, err, want)
+		}
+	}
+	ids := []string{newUUID(), newUUID()}
+	if !isUUID(ids[0]) || !isUUID(ids[1]) || ids[0] == ids[1] || isUUID(strings.ToUpper(testID("z"))) || isUUID(ids[0][:30]) {
+		t.Errorf("ids %q", ids)
+	}
+	logs := []uint64{newLogID(), newLogID(), 0}
+	if slices.Index(logs, 0) != 2 || logs[0] == logs[1] {
+		t.Errorf("log ids %v", logs)
 	}
 }

@@ -45,11 +45,11 @@ func testMeta(t *testing.T, with func(t *testing.T, part func(t *testing.T, m me
 }
 
 func testMetaKeys(t *testing.T, m metaUnderTest, p string) {
-	if kv := get(t, m, p+"a"); kv.ModRevision != 0 || kv.Value != nil || kv.Key != p+"a" {
+	if kv := mustGet(t, m, p+"a"); kv.ModRevision != 0 || kv.Value != nil || kv.Key != p+"a" {
 		t.Fatalf("absent key: %+v", kv)
 	}
 	first := mustTxn(t, m, Txn{Then: []Op{PutOp(p+"b", []byte("1"), 0), PutOp(p+"a", []byte("2"), 0)}})
-	if kv := get(t, m, p+"a"); string(kv.Value) != "2" || kv.ModRevision != first || kv.Lease != 0 {
+	if kv := mustGet(t, m, p+"a"); string(kv.Value) != "2" || kv.ModRevision != first || kv.Lease != 0 {
 		t.Fatalf("got %+v, want value 2 at revision %d", kv, first)
 	}
 	mustTxn(t, m, Txn{Then: []Op{PutOp("other/"+p, nil, 0)}})
@@ -64,10 +64,10 @@ func testMetaKeys(t *testing.T, m metaUnderTest, p string) {
 	if deleted != revision+1 {
 		t.Fatalf("revision %d follows %d, want the next", deleted, revision)
 	}
-	if kv := get(t, m, p+"a"); kv.ModRevision != 0 {
+	if kv := mustGet(t, m, p+"a"); kv.ModRevision != 0 {
 		t.Fatalf("deleted key: %+v", kv)
 	}
-	if kv := get(t, m, p+"b"); len(kv.Value) != 0 || kv.ModRevision != deleted {
+	if kv := mustGet(t, m, p+"b"); len(kv.Value) != 0 || kv.ModRevision != deleted {
 		t.Fatalf("got %+v, want an empty value at %d", kv, deleted)
 	}
 	if same := mustTxn(t, m, Txn{Then: []Op{DeleteOp(p + "absent")}}); same != deleted {
@@ -83,15 +83,15 @@ func testMetaCompare(t *testing.T, m metaUnderTest, p string) {
 	revision := mustTxn(t, m, create)
 	refused := func(txn Txn) {
 		t.Helper()
-		before := get(t, m, p+"a")
+		before := mustGet(t, m, p+"a")
 		result, err := m.Txn(t.Context(), txn)
 		if err != nil || result.Succeeded || result.Revision < before.ModRevision {
 			t.Fatalf("%+v: %+v, %v", txn, result, err)
 		}
-		if now := get(t, m, p+"a"); !reflect.DeepEqual(now, before) {
+		if now := mustGet(t, m, p+"a"); !reflect.DeepEqual(now, before) {
 			t.Fatalf("a refused transaction changed %+v to %+v", before, now)
 		}
-		if other := get(t, m, p+"other"); other.ModRevision != 0 {
+		if other := mustGet(t, m, p+"other"); other.ModRevision != 0 {
 			t.Fatalf("a refused transaction wrote %+v", other)
 		}
 	}
@@ -101,7 +101,7 @@ func testMetaCompare(t *testing.T, m metaUnderTest, p string) {
 	refused(Txn{If: []Compare{{Key: p + "a", ModRevision: revision}, {Key: p + "b", ModRevision: revision}}, Then: then})
 	refused(Txn{If: []Compare{{Key: p + "a"}}, Then: []Op{DeleteOp(p + "a")}})
 	mustTxn(t, m, Txn{If: []Compare{{Key: p + "a", ModRevision: revision}, {Key: p + "b"}}, Then: then})
-	if kv := get(t, m, p+"a"); string(kv.Value) != "2" {
+	if kv := mustGet(t, m, p+"a"); string(kv.Value) != "2" {
 		t.Fatalf("got %+v, want value 2", kv)
 	}
 }
@@ -124,7 +124,7 @@ func testMetaInvalid(t *testing.T, m metaUnderTest, p string) {
 		many = append(many, DeleteOp(fmt.Sprint(p, i)))
 	}
 	invalid(Txn{Then: many})
-	if kv := get(t, m, p+"a"); kv.ModRevision != 0 {
+	if kv := mustGet(t, m, p+"a"); kv.ModRevision != 0 {
 		t.Fatalf("an invalid transaction wrote %+v", kv)
 	}
 }
@@ -149,10 +149,10 @@ func testMetaSize(t *testing.T, m metaUnderTest, p string) {
 }
 
 func testMetaLeases(t *testing.T, m metaUnderTest, p string) {
-	first, second := grant(t, m, time.Minute), grant(t, m, time.Minute)
+	first, second := mustGrant(t, m, time.Minute), mustGrant(t, m, time.Minute)
 	mustTxn(t, m, Txn{Then: []Op{PutOp(p+"a", nil, first), PutOp(p+"b", nil, first), PutOp(p+"c", nil, first)}})
 	mustTxn(t, m, Txn{Then: []Op{PutOp(p+"b", nil, second), PutOp(p+"c", nil, 0)}})
-	if kv := get(t, m, p+"a"); kv.Lease != first {
+	if kv := mustGet(t, m, p+"a"); kv.Lease != first {
 		t.Fatalf("got %+v, want lease %x", kv, first)
 	}
 	if err := m.KeepAlive(t.Context(), first); err != nil {
@@ -175,13 +175,13 @@ func testMetaLeases(t *testing.T, m metaUnderTest, p string) {
 	if !errors.Is(err, ErrLeaseNotFound) || errors.Is(err, ErrUnknownOutcome) {
 		t.Fatalf("put under a revoked lease: %v", err)
 	}
-	if kv := get(t, m, p+"d"); kv.ModRevision != 0 {
+	if kv := mustGet(t, m, p+"d"); kv.ModRevision != 0 {
 		t.Fatalf("a refused transaction wrote %+v", kv)
 	}
 }
 
 func testMetaExpiry(t *testing.T, m metaUnderTest, p string) {
-	dying, living := grant(t, m, time.Millisecond), grant(t, m, time.Second)
+	dying, living := mustGrant(t, m, time.Millisecond), mustGrant(t, m, time.Second)
 	at := mustTxn(t, m, Txn{Then: []Op{PutOp(p+"dying", nil, dying), PutOp(p+"living", nil, living)}})
 	gone := m.Watch(t.Context(), p+"dying", at+1)
 	ticker := time.NewTicker(200 * time.Millisecond)
@@ -200,7 +200,7 @@ func testMetaExpiry(t *testing.T, m metaUnderTest, p string) {
 		}
 		break
 	}
-	if kv := get(t, m, p+"living"); kv.ModRevision == 0 {
+	if kv := mustGet(t, m, p+"living"); kv.ModRevision == 0 {
 		t.Fatal("a lease that was kept alive has ended")
 	}
 }
@@ -236,7 +236,7 @@ func testMetaWatch(t *testing.T, m metaUnderTest, p string) {
 }
 
 func testMetaWatchLease(t *testing.T, m metaUnderTest, p string) {
-	lease := grant(t, m, time.Minute)
+	lease := mustGrant(t, m, time.Minute)
 	at := mustTxn(t, m, Txn{Then: []Op{PutOp(p+"b", nil, lease), PutOp(p+"a", nil, lease)}})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -282,7 +282,7 @@ func testMetaWatchCompacted(t *testing.T, m metaUnderTest, p string) {
 }
 
 func testMetaContext(t *testing.T, m metaUnderTest, p string) {
-	lease := grant(t, m, time.Minute)
+	lease := mustGrant(t, m, time.Minute)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for method, err := range metaErrors(ctx, m, p, lease) {
@@ -293,13 +293,13 @@ func testMetaContext(t *testing.T, m metaUnderTest, p string) {
 	if _, open := <-m.Watch(ctx, p, 1); open {
 		t.Error("a watch whose context has ended delivered something")
 	}
-	if kv := get(t, m, p+"a"); kv.ModRevision != 0 {
+	if kv := mustGet(t, m, p+"a"); kv.ModRevision != 0 {
 		t.Errorf("a transaction whose context had ended wrote %+v", kv)
 	}
 }
 
 func testMetaClose(t *testing.T, m metaUnderTest, p string) {
-	lease := grant(t, m, time.Minute)
+	lease := mustGrant(t, m, time.Minute)
 	watch := m.Watch(t.Context(), p, 1)
 	for range 2 {
 		if err := m.Close(); err != nil {
@@ -331,7 +331,7 @@ func metaErrors(ctx context.Context, m Meta, p string, lease LeaseID) map[string
 	return failed
 }
 
-func get(t *testing.T, m MetaStore, key string) KeyValue {
+func mustGet(t *testing.T, m MetaStore, key string) KeyValue {
 	t.Helper()
 	kv, err := m.Get(t.Context(), key)
 	if err != nil {
@@ -340,7 +340,7 @@ func get(t *testing.T, m MetaStore, key string) KeyValue {
 	return kv
 }
 
-func grant(t *testing.T, m MetaLeases, ttl time.Duration) LeaseID {
+func mustGrant(t *testing.T, m MetaLeases, ttl time.Duration) LeaseID {
 	t.Helper()
 	id, err := m.Grant(t.Context(), ttl)
 	if err != nil || id == 0 {

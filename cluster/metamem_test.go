@@ -19,8 +19,8 @@ func TestMemMeta(t *testing.T) {
 	})
 }
 
-// once injects a fault into the first call of the method by the client.
-func once(client, method string, fault MemFault) func(MemCall) MemFault {
+// onFirst injects a fault into the first call of the method by the client.
+func onFirst(client, method string, fault MemFault) func(MemCall) MemFault {
 	return onNth(client, method, 1, fault)
 }
 
@@ -63,18 +63,18 @@ func TestMemTxnFaults(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			inMemory(t, func(t *testing.T, store *MemStore, meta *MemMeta) {
-				store.Inject(once("a", "Txn", test.fault))
+				store.Inject(onFirst("a", "Txn", test.fault))
 				txn := Txn{If: []Compare{{Key: "k"}}, Then: []Op{PutOp("k", []byte("1"), 0)}}
 				result, err := meta.Txn(t.Context(), txn)
 				if !errors.Is(err, test.want) || result.Succeeded != (err == nil) {
 					t.Fatalf("%+v, %v; want %v", result, err, test.want)
 				}
 				txn.Then[0].Value, txn.Then[0].Key = nil, "changed" // It is the caller's again.
-				if applied := get(t, meta, "k").ModRevision != 0; applied != test.now {
+				if applied := mustGet(t, meta, "k").ModRevision != 0; applied != test.now {
 					t.Errorf("applied: %v, want %v", applied, test.now)
 				}
 				time.Sleep(2 * memLateness)
-				if kv := get(t, meta, "k"); (string(kv.Value) == "1") != test.later {
+				if kv := mustGet(t, meta, "k"); (string(kv.Value) == "1") != test.later {
 					t.Errorf("later: %+v, want it applied: %v", kv, test.later)
 				}
 			})
@@ -87,14 +87,14 @@ func TestMemLateTxn(t *testing.T) {
 	inMemory(t, func(t *testing.T, store *MemStore, meta *MemMeta) {
 		other := store.Client("b")
 		defer other.Close()
-		store.Inject(once("a", "Txn", FaultLate))
+		store.Inject(onFirst("a", "Txn", FaultLate))
 		txn := Txn{If: []Compare{{Key: "k"}}, Then: []Op{PutOp("k", []byte("late"), 0)}}
 		if _, err := meta.Txn(t.Context(), txn); !errors.Is(err, ErrUnknownOutcome) {
 			t.Fatal(err)
 		}
 		mustTxn(t, other, Txn{Then: []Op{PutOp("k", []byte("first"), 0)}})
 		time.Sleep(2 * memLateness)
-		if kv := get(t, meta, "k"); string(kv.Value) != "first" {
+		if kv := mustGet(t, meta, "k"); string(kv.Value) != "first" {
 			t.Errorf("got %+v", kv)
 		}
 	})
@@ -120,13 +120,13 @@ func TestMemRetries(t *testing.T) {
 		t.Run(method, func(t *testing.T) {
 			inMemory(t, func(t *testing.T, store *MemStore, meta *MemMeta) {
 				for _, fault := range []MemFault{FaultRefused, FaultLost, FaultApplied, FaultLate} {
-					lease := grant(t, meta, time.Minute)
-					store.Inject(once("a", method, fault))
+					lease := mustGrant(t, meta, time.Minute)
+					store.Inject(onFirst("a", method, fault))
 					if err := call(t.Context(), meta, lease); err != nil {
 						t.Errorf("after fault %d: %v", fault, err)
 					}
 				}
-				lease := grant(t, meta, time.Minute)
+				lease := mustGrant(t, meta, time.Minute)
 				store.Inject(func(call MemCall) MemFault { return FaultLost })
 				began := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -144,12 +144,12 @@ func TestMemRetries(t *testing.T) {
 
 func TestMemLeaseTime(t *testing.T) {
 	inMemory(t, func(t *testing.T, store *MemStore, meta *MemMeta) {
-		lease := grant(t, meta, 14*time.Second+1)
+		lease := mustGrant(t, meta, 14*time.Second+1)
 		mustTxn(t, meta, Txn{Then: []Op{PutOp("k", nil, lease)}})
 		alive := func(after time.Duration, want bool) {
 			t.Helper()
 			time.Sleep(after)
-			if alive := get(t, meta, "k").ModRevision != 0; alive != want {
+			if alive := mustGet(t, meta, "k").ModRevision != 0; alive != want {
 				t.Fatalf("alive: %v, want %v", alive, want)
 			}
 		}
@@ -160,7 +160,7 @@ func TestMemLeaseTime(t *testing.T) {
 		alive(15*time.Second-1, true)
 		alive(2, false)
 
-		lease = grant(t, meta, time.Hour)
+		lease = mustGrant(t, meta, time.Hour)
 		mustTxn(t, meta, Txn{Then: []Op{PutOp("k", nil, lease)}})
 		store.Expire(lease)
 		alive(0, false)

@@ -31,6 +31,7 @@ type fakeNode struct {
 	damage    []error // of every scan
 	endWith   error   // at the end of every iteration over entries
 	onNext    func(i int)
+	iterator  func(ctx context.Context) segment.Iterator // in place of the stored entries'
 	notReady  error
 	sealed    int
 	onSeal    func(ctx context.Context) error
@@ -100,6 +101,9 @@ func (n *fakeNode) find(q *segment.Query) ([]segment.Entry, error) {
 }
 
 func (n *fakeNode) Entries(ctx context.Context, scan *logql.Scan) (segment.Iterator, error) {
+	if n.iterator != nil {
+		return n.iterator(ctx), nil
+	}
 	found, err := n.find(&scan.Query)
 	return &fakeIterator{ctx: ctx, node: n, entries: found}, err
 }
@@ -347,3 +351,5 @@ func fetch(t testing.TB, c *http.Client, r *http.Request) (*http.Response, strin
 }
 
 func recorder() *httptest.ResponseRecorder { return httptest.NewRecorder() }
+
+func request(method, target string) *http.Request { return httptest.NewRequest(method, target, nil) }

@@ -3,6 +3,8 @@ package segment
 import (
 	"fmt"
 	"math"
+	"math/bits"
+	"slices"
 )
 
 // Measure is what an aggregation adds up for each entry.
@@ -60,12 +62,14 @@ func (a *Aggregation) Validate() error {
 		return fmt.Errorf("range of %d ns: must be positive", a.Range)
 	case a.Steps > 1 && a.Step <= 0:
 		return fmt.Errorf("step of %d ns: must be positive", a.Step)
+	case a.Steps > 1 && (math.MaxInt64-max(a.First, 0))/int64(a.Steps-1) < a.Step:
+		return fmt.Errorf("step of %d ns: the last of %d evaluation points is out of range", a.Step, a.Steps)
 	}
 	return nil
 }
 
 // Bounds returns the timestamps [start, end) that any evaluation point covers, for
-// the Start and End of the Query beside the aggregation.
+// the Start and End of the Query beside the aggregation. The aggregation must be valid.
 func (a *Aggregation) Bounds() (start, end int64) {
 	last := a.First
 	if a.Steps > 1 {
@@ -75,31 +79,45 @@ func (a *Aggregation) Bounds() (start, end int64) {
 	if start > a.First { // below the range of int64
 		start = math.MinInt64
 	}
+	if end < last { // above it
+		end = math.MaxInt64
+	}
 	return start, end
 }
 
-// Span returns the evaluation points [lo, hi) that an entry with timestamp ts counts in.
-// It is empty (lo >= hi) for an entry that no point covers.
+// Span returns the evaluation points [lo, hi) that an entry with timestamp ts counts
+// in. lo == hi for an entry that no point covers. Both only grow with ts: between two
+// timestamps of equal spans all have that span.
 func (a *Aggregation) Span(ts int64) (lo, hi int) {
-	if a.Steps <= 1 {
-		if ts <= a.First && (a.First-ts < a.Range || a.First-ts < 0 && a.Range == math.MaxInt64) {
-			return 0, 1
-		}
-		return 0, 0
+	steps, step := max(a.Steps, 1), uint64(a.Step)
+	if steps == 1 {
+		step = math.MaxUint64 // there is no second point
 	}
-	// point >= ts  and  point < ts + range
-	lo = ceilSteps(ts-a.First, a.Step)
-	hi = ceilSteps(ts-a.First+a.Range, a.Step)
-	return max(lo, 0), min(hi, a.Steps)
+	window := uint64(a.Range)
+	// lo is the first point >= ts, hi the first >= ts + range. Differences of two
+	// timestamps may take all of 64 bits, and the sum one more.
+	if ts <= a.First {
+		before := uint64(a.First) - uint64(ts)
+		if before >= window {
+			return 0, 0
+		}
+		return 0, ceilSteps(0, window-before, step, steps)
+	}
+	after := uint64(ts) - uint64(a.First)
+	sum, carry := bits.Add64(after, window, 0)
+	return ceilSteps(0, after, step, steps), ceilSteps(carry, sum, step, steps)
 }
 
-// ceilSteps is the smallest i with i·step >= d, clamped to what fits an evaluation.
-func ceilSteps(d, step int64) int {
-	q := d / step
-	if d%step > 0 {
-		q++
+// ceilSteps is the smallest i with i·step >= hi·2⁶⁴ + lo, at most limit.
+func ceilSteps(hi, lo, step uint64, limit int) int {
+	if hi >= step {
+		return limit
 	}
-	return int(min(max(q, -1), MaxSteps))
+	q, rest := bits.Div64(hi, lo, step)
+	if rest > 0 {
+		q++ // cannot overflow: a rest needs a step of 2 or more
+	}
+	return int(min(q, uint64(limit)))
 }
 
 // A Partial is what one reader found for an Aggregation: sums that can be merged with
@@ -160,12 +178,12 @@ func (s *PartialSeries) Values() (values, entries []uint64) {
 	return values, entries
 }
 
-// Merge adds another Partial of the same aggregation to p.
+// Merge adds another Partial of the same aggregation to p and leaves that one as it is.
 func (p *Partial) Merge(other *Partial) {
 	for key, o := range other.Series {
 		s := p.Series[key]
 		if s == nil {
-			p.Series[key] = o
+			p.Series[key] = &PartialSeries{Labels: o.Labels, Deltas: slices.Clone(o.Deltas), Touched: slices.Clone(o.Touched)}
 			continue
 		}
 		for i := range o.Deltas {

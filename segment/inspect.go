@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -89,7 +90,9 @@ func (s *Segment) inspect() (*Inspection, error) {
 // quoted: none can send a terminal a command.
 func (in *Inspection) WriteTo(w io.Writer) (int64, error) {
 	var b strings.Builder
-	line := func(name, format string, args ...any) { fmt.Fprintf(&b, "%-10s "+format+"\n", append([]any{name}, args...)...) }
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-10s "+format+"\n", append([]any{name}, args...)...)
+	}
 	fmt.Fprintf(&b, "%q\n", in.Path)
 	line("format", "%d.%d, required features %#x, optional %#x", in.Major, in.Minor, in.Required, in.Optional)
 	line("uuid", "%x", in.UUID)
@@ -106,7 +109,18 @@ func (in *Inspection) WriteTo(w io.Writer) (int64, error) {
 	in.writeBlocks(&b)
 	fmt.Fprintf(&b, "\n%d streams\n", len(in.Streams))
 	for i, s := range in.Streams {
-		fmt.Fprintf(&b, "  %d  %s %s\n", i, s.Tenant, s.Labels)
+		fmt.Fprintf(&b, "  %d  %s {", i, s.Tenant)
+		for k, l := range s.Labels {
+			if k > 0 {
+				b.WriteString(", ")
+			}
+			name := l.Name
+			if !ValidLabelName(name) {
+				name = strconv.Quote(name)
+			}
+			b.WriteString(name + "=" + strconv.Quote(l.Value))
+		}
+		b.WriteString("}\n")
 	}
 	n, err := io.WriteString(w, b.String())
 	return int64(n), err

@@ -12,16 +12,20 @@ import (
 	"time"
 )
 
-// errorTrailer is the HTTP trailer that names the error which ended an answer early.
-const errorTrailer = "Logcluster-Error"
+// Trailers of an answer of plain text, which has no room for them within.
+const (
+	errorTrailer    = "Logcluster-Error"    // what ended the answer early
+	warningsTrailer = "Logcluster-Warnings" // what it lacks, between "; "
+)
 
 // A Query is a question in LogQL.
 type Query struct {
 	Text string
-	// Start and End bound the time, Start included and End not. Zero values are left to
-	// the server: End is its now, and Start is End less Since.
+	// Start and End bound the time of a log query, Start included and End not, and of a
+	// metric query with a Step. Zero values are left to the server: End is its now.
 	Start, End time.Time
-	Since      time.Duration // 0: the server's default
+	// Since gives Start as End, or now, less Since. Start and Since exclude each other.
+	Since time.Duration
 	Limit      int           // of entries; 0: all
 	Forward    bool          // oldest entries first
 	Step       time.Duration // between the points of a metric query; 0: one value, at End
@@ -36,10 +40,10 @@ func (q *Query) values() url.Values {
 		v.Set("direction", "forward")
 	}
 	if !q.Start.IsZero() {
-		v.Set("start", strconv.FormatInt(q.Start.UnixNano(), 10))
+		v.Set("start", q.Start.UTC().Format(time.RFC3339Nano))
 	}
 	if !q.End.IsZero() {
-		v.Set("end", strconv.FormatInt(q.End.UnixNano(), 10))
+		v.Set("end", q.End.UTC().Format(time.RFC3339Nano))
 	}
 	if q.Since > 0 {
 		v.Set("since", q.Since.String())
@@ -63,12 +67,13 @@ func (c *Client) Query(ctx context.Context, q Query) (*Rows, error) {
 }
 
 // QueryLines asks and returns the lines alone, each followed by '\n'. Reading yields
-// io.EOF only after all of the answer, and else what went wrong (K3). Close the answer.
-func (c *Client) QueryLines(ctx context.Context, q Query) (io.ReadCloser, error) {
+// io.EOF only after all of the answer, and else what went wrong (K3). Of a metric query
+// the lines are the labels and values of its samples. Close the answer.
+func (c *Client) QueryLines(ctx context.Context, q Query) (*Answer, error) {
 	return c.query(ctx, &q, "text/plain")
 }
 
-func (c *Client) query(ctx context.Context, q *Query, accept string) (*answer, error) {
+func (c *Client) query(ctx context.Context, q *Query, accept string) (*Answer, error) {
 	// A form, because a query may be longer than an address can be.
 	r, err := c.request(ctx, http.MethodPost, "query", nil, strings.NewReader(q.values().Encode()))
 	if err != nil {
@@ -85,17 +90,17 @@ func (c *Client) query(ctx context.Context, q *Query, accept string) (*answer, e
 		body, _ := io.ReadAll(io.LimitReader(response.Body, maxErrorBody))
 		return nil, newStatusError(response.StatusCode, response.Header, body)
 	}
-	return &answer{response: response, url: c.URL()}, nil
+	return &Answer{response: response, url: c.URL()}, nil
 }
 
-// An answer reads a body to its true end.
-type answer struct {
+// An Answer is the body of an answer, as the server sends it.
+type Answer struct {
 	response *http.Response
 	url      string
 }
 
 // Read reads the body. Its io.EOF stands for a whole answer.
-func (a *answer) Read(p []byte) (int, error) {
+func (a *Answer) Read(p []byte) (int, error) {
 	n, err := a.response.Body.Read(p)
 	switch {
 	case err == nil:
@@ -111,5 +116,13 @@ func (a *answer) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Warnings says what the answer lacks. It is complete after the end of the body.
+func (a *Answer) Warnings() []string {
+	if text := a.response.Trailer.Get(warningsTrailer); text != "" {
+		return []string{text}
+	}
+	return nil
+}
+
 // Close ends the answer, also before its end: the server then stops searching.
-func (a *answer) Close() error { return a.response.Body.Close() }
+func (a *Answer) Close() error { return a.response.Body.Close() }

@@ -42,7 +42,7 @@ func TestQueryParameters(t *testing.T) {
 	f(Query{
 		Text: "q", Start: time.Unix(0, 1_700_000_000_123_456_789), End: time.Unix(1_700_000_001, 0), Since: time.Hour,
 		Limit: 5, Forward: true, Step: 90 * time.Second, Strict: true,
-	}, "direction=forward&end=1700000001000000000&limit=5&query=q&since=1h0m0s&start=1700000000123456789&step=1m30s&strict=true")
+	}, "direction=forward&end=2023-11-14T22%3A13%3A21Z&limit=5&query=q&since=1h0m0s&start=2023-11-14T22%3A13%3A20.123456789Z&step=1m30s&strict=true")
 }
 
 func TestRows(t *testing.T) {
@@ -159,9 +159,10 @@ func TestQueryLines(t *testing.T) {
 			if got := r.Header.Get("Accept"); got != "text/plain" {
 				t.Errorf("Accept: %s", got)
 			}
-			w.Header().Set("Trailer", errorTrailer)
+			w.Header().Set("Trailer", errorTrailer+","+warningsTrailer)
 			w.Write(nasty)
 			http.NewResponseController(w).Flush()
+			w.Header().Set(warningsTrailer, "shard 3 is away")
 			end(w)
 		})
 		lines, err := c.QueryLines(t.Context(), Query{})
@@ -172,6 +173,9 @@ func TestQueryLines(t *testing.T) {
 		got, err := io.ReadAll(lines)
 		if string(got) != string(nasty) {
 			t.Errorf("got %q", got)
+		}
+		if w := lines.Warnings(); err == nil && !reflect.DeepEqual(w, []string{"shard 3 is away"}) {
+			t.Errorf("warnings %q", w)
 		}
 		if want == "" && err != nil || want != "" && (err == nil || !contains(err.Error(), want)) {
 			t.Errorf("error %v, want %q", err, want)

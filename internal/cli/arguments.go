@@ -56,7 +56,7 @@ func understand(commands []*command, line []string) (*invocation, error) {
 			if leaf {
 				settings = last.settings
 			}
-			s, err := findFlag(settings, name)
+			s, err := findFlag(settings, name, leaf)
 			if err != nil {
 				return nil, usage(err)
 			}
@@ -104,8 +104,9 @@ func understand(commands []*command, line []string) (*invocation, error) {
 // isFlag reports whether an argument is a flag: "-" alone stands for the standard input.
 func isFlag(arg string) bool { return len(arg) > 1 && arg[0] == '-' }
 
-// findFlag finds the setting of a flag's long or short name.
-func findFlag(settings []*setting, name string) (*setting, error) {
+// findFlag finds the setting of a flag's long or short name. leaf: a command with flags
+// has been named.
+func findFlag(settings []*setting, name string, leaf bool) (*setting, error) {
 	var known []string
 	for _, s := range settings {
 		if name != "" && (name == s.name || name == s.short) {
@@ -113,7 +114,7 @@ func findFlag(settings []*setting, name string) (*setting, error) {
 		}
 		known = append(known, s.name)
 	}
-	if len(settings) == 0 {
+	if !leaf {
 		return nil, fmt.Errorf("unknown flag --%s: flags stand behind the command", name)
 	}
 	if hint := didYouMean(name, "--%s", known); hint != "" {

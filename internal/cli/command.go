@@ -56,6 +56,7 @@ func (p *program) commands() []*command {
 		p.statusCommand(),
 		p.pushCommand(),
 		p.queryCommand(),
+		p.segmentCommand(),
 		p.versionCommand(),
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/logcluster/logcluster/http/client"
+	"github.com/logcluster/logcluster/segment"
 )
 
 // server is the node that a command speaks to.
@@ -21,12 +22,14 @@ func (s *server) settings() []*setting {
 			_, err := client.ParseURL(text)
 			return err
 		}, &s.url),
-		textSetting("tenant", "NAME", "default", "Whose logs: 1 to 64 of letters, digits, '_', '.' and '-'.", checkTenant, &s.tenant),
+		textSetting("tenant", "NAME", "default", "Whose logs: 1 to 64 of letters, digits, '_', '.' and '-'.", func(text string) error {
+			if !segment.ValidTenant(text) {
+				return errors.New("must be 1 to 64 of letters, digits, '_', '.' and '-'")
+			}
+			return nil
+		}, &s.tenant),
 	}
 }
-
-// checkTenant has the rule of segment.ValidTenant, which is that of a node's name too.
-func checkTenant(name string) error { return checkNodeName(name) }
 
 // connect makes a client. It does not connect yet.
 func (p *program) connect(s *server, retry client.Retry) (*client.Client, error) {

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/logcluster/logcluster/http/client"
+	"github.com/logcluster/logcluster/segment"
 )
 
 // pushOptions are the settings of push.
@@ -76,7 +77,7 @@ func (o *pushOptions) addLabel(text string) error {
 	switch {
 	case !ok:
 		return errors.New("must be NAME=VALUE, like app=web")
-	case !validLabelName(name):
+	case !segment.ValidLabelName(name) || name[0] == '_': // /ingest keeps '_' for its own parameters.
 		return fmt.Errorf("name %s: must be of letters, digits and '_', and begin with a letter", display(name))
 	case value == "":
 		return errors.New("an empty value is the same as no label: leave it out")
@@ -88,17 +89,6 @@ func (o *pushOptions) addLabel(text string) error {
 	}
 	o.labels[name] = value
 	return nil
-}
-
-// validLabelName has the rule of segment.ValidLabelName, but for '_' at the beginning,
-// which /ingest keeps for its own parameters.
-func validLabelName(name string) bool {
-	for i, c := range []byte(name) {
-		if !isAlphanumeric(c) && c != '_' || i == 0 && (c == '_' || c >= '0' && c <= '9') {
-			return false
-		}
-	}
-	return name != ""
 }
 
 // fieldsSetting is a list of names of JSON fields. A repeated flag adds to it.

@@ -360,8 +360,10 @@ func TestPushInterrupted(t *testing.T) {
 		}
 	}
 	f("interrupted: stdin is stored up to line 1", func(n *fakeNode, in *io.PipeWriter, stop func()) {
-		io.WriteString(in, "1\n")
-		<-n.received
+		// The second of these is read once the first is taken, which is after the line is sent.
+		for _, part := range []string{"1\n", "x", "y"} {
+			io.WriteString(in, part)
+		}
 		stop()
 	})
 	f("stdin: lines 1 to 1: interrupted", func(n *fakeNode, in *io.PipeWriter, stop func()) {

@@ -27,7 +27,8 @@ type queryOptions struct {
 
 func (p *program) queryCommand() *command {
 	o := &queryOptions{}
-	since := durationSetting("since", "1h", "How far back to look from --to, like 30m, 12h, 7d. Not together with --from.", &o.since)
+	since := durationSetting("since", "", "How far back to look from --to, like 30m, 12h, 7d. Not together with --from.", &o.since)
+	since.without = "all there is; with --step, 1h"
 	checkTime := func(text string) error {
 		_, err := parseTime(text, time.Now())
 		return err
@@ -56,7 +57,7 @@ set), and with control characters in lines made visible. raw prints the lines al
 byte; jsonl prints the JSON of the node, one object a line. What an answer lacks is told as a
 warning; a failure in the middle of an answer is told, too, and makes the exit code 1.`,
 		examples: []example{
-			{"Errors of the last hour", `logcluster query '{app="web"} |= "error"'`},
+			{"Errors of the last hour", `logcluster query '{app="web"} |= "error"' --since 1h`},
 			{"Of a day, oldest first, the lines alone", `logcluster query '{app="web"}' --from 2026-01-31 --to 2026-02-01 --forward --output raw`},
 			{"Lines a minute over the last six hours", `logcluster query 'sum(count_over_time({app="web"}[1m]))' --since 6h --step 1m`},
 			{"With jq", `logcluster query '{app="web"}' -n 10 -o jsonl | jq -r .labels.host`},
@@ -86,9 +87,6 @@ warning; a failure in the middle of an answer is told, too, and makes the exit c
 		// Of the two, the one that was set closer to the user counts.
 		if since.from > from.from {
 			o.from = ""
-		}
-		if o.from == "" && o.since == 0 {
-			return &usageError{err: errors.New("--since 0: must be longer than 0")}
 		}
 		q, err := o.query(args[0], time.Now())
 		if err != nil {
@@ -129,11 +127,14 @@ func (p *program) query(ctx context.Context, o *queryOptions, q client.Query) er
 		return err
 	}
 	defer c.Close()
-	out := bufio.NewWriterSize(p.stdout, 64<<10)
+	var warnings []string
 	if o.output == "raw" {
-		err = printLines(ctx, c, q, p.stdout)
+		warnings, err = printLines(ctx, c, q, p.stdout)
 	} else {
-		err = p.printRows(ctx, c, o, q, out)
+		warnings, err = p.printRows(ctx, c, o, q)
+	}
+	for _, w := range warnings {
+		fmt.Fprintf(p.stderr, "warning: %s\n", strings.TrimSpace(escapeText(w)))
 	}
 	var write *writeError
 	switch {
@@ -151,10 +152,10 @@ type writeError struct{ err error }
 func (e *writeError) Error() string { return "writing the output: " + e.err.Error() }
 
 // printLines prints raw lines as they arrive.
-func printLines(ctx context.Context, c *client.Client, q client.Query, out io.Writer) error {
+func printLines(ctx context.Context, c *client.Client, q client.Query, out io.Writer) (warnings []string, err error) {
 	answer, err := c.QueryLines(ctx, q)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer answer.Close()
 	buffer := make([]byte, 64<<10)
@@ -162,25 +163,26 @@ func printLines(ctx context.Context, c *client.Client, q client.Query, out io.Wr
 		n, err := answer.Read(buffer)
 		if n > 0 {
 			if _, err := out.Write(buffer[:n]); err != nil {
-				return &writeError{err}
+				return nil, &writeError{err}
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			return nil
+			return answer.Warnings(), nil
 		}
 		if err != nil {
-			return err
+			return answer.Warnings(), err
 		}
 	}
 }
 
 // printRows prints the answer as JSON or for people.
-func (p *program) printRows(ctx context.Context, c *client.Client, o *queryOptions, q client.Query, out *bufio.Writer) error {
+func (p *program) printRows(ctx context.Context, c *client.Client, o *queryOptions, q client.Query) (warnings []string, err error) {
 	rows, err := c.Query(ctx, q)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer rows.Close()
+	out := bufio.NewWriterSize(p.stdout, 64<<10)
 	terminal := p.terminal(p.stdout)
 	r := &renderer{escape: terminal, colour: terminal && p.env["NO_COLOR"] == "" && p.env["TERM"] != "dumb"}
 	var line []byte
@@ -190,27 +192,24 @@ func (p *program) printRows(ctx context.Context, c *client.Client, o *queryOptio
 		} else {
 			row, err := rows.Row()
 			if err != nil {
-				return errors.Join(flush(out), err)
+				return rows.Warnings(), errors.Join(flush(out), err)
 			}
 			line = r.append(line[:0], row)
 		}
 		if _, err := out.Write(line); err != nil {
-			return &writeError{err}
+			return rows.Warnings(), &writeError{err}
 		}
 		// What is there is shown before more is waited for.
 		if !rows.Buffered() {
 			if err := flush(out); err != nil {
-				return err
+				return rows.Warnings(), err
 			}
 		}
 	}
 	if err := flush(out); err != nil {
-		return err
+		return rows.Warnings(), err
 	}
-	for _, w := range rows.Warnings() {
-		fmt.Fprintf(p.stderr, "warning: %s\n", strings.TrimSpace(escapeText(w)))
-	}
-	return rows.Err()
+	return rows.Warnings(), rows.Err()
 }
 
 func flush(out *bufio.Writer) error {

@@ -13,15 +13,16 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// The units of durations beyond those of Go.
-const (
-	day  = 24 * time.Hour
-	week = 7 * day
+// longUnits are the units of durations beyond those of Go.
+var longUnits = map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour, "y": 365 * 24 * time.Hour}
+
+var (
+	errDuration = errors.New("not a duration: write a number and its unit, like 30s, 90m, 12h, 7d, 2w or 1d12h")
+	errTooLong  = errors.New("longer than 292 years")
 )
 
-var errDuration = errors.New("not a duration: write a number and its unit, like 30s, 90m, 12h, 7d, 2w or 1d12h")
-
-// parseDuration reads a duration of 0 or more: Go's notation with d (24 h) and w (7 d).
+// parseDuration reads a duration of 0 or more: Go's notation with d (24 h), w (7 d) and
+// y (365 d), as LogQL has it.
 func parseDuration(text string) (time.Duration, error) {
 	if text == "0" {
 		return 0, nil
@@ -32,26 +33,21 @@ func parseDuration(text string) (time.Duration, error) {
 	var total time.Duration
 	for rest := text; rest != ""; {
 		digits := len(rest) - len(strings.TrimLeft(rest, "0123456789."))
-		unit := len(rest[digits:]) - len(strings.TrimLeft(rest[digits:], "nuµmshdw"))
+		unit := len(rest[digits:]) - len(strings.TrimLeft(rest[digits:], "nuµmshdwy"))
 		number, name := rest[:digits], rest[digits:digits+unit]
 		rest = rest[digits+unit:]
 		var part time.Duration
-		switch name {
-		case "d", "w":
+		var err error
+		if unit := longUnits[name]; unit > 0 {
 			n, err := strconv.ParseFloat(number, 64)
 			if err != nil {
 				return 0, errDuration
 			}
-			length := float64(day)
-			if name == "w" {
-				length = float64(week)
-			}
-			if n*length >= math.MaxInt64 {
+			if n*float64(unit) >= math.MaxInt64 {
 				return 0, errTooLong
 			}
-			part = time.Duration(n * length)
-		default:
-			var err error
+			part = time.Duration(n * float64(unit))
+		} else {
 			if part, err = time.ParseDuration(number + name); err != nil {
 				return 0, errDuration
 			}
@@ -62,8 +58,6 @@ func parseDuration(text string) (time.Duration, error) {
 	}
 	return total, nil
 }
-
-var errTooLong = errors.New("longer than 292 years")
 
 // parseSize reads a number of bytes: 1048576, 1MiB, 64 KiB, 1MB (a million).
 func parseSize(text string) (int64, error) {

@@ -123,7 +123,7 @@ func TestUnknownPaths(t *testing.T) {
 	check("/injest", "did you mean /ingest?")
 	check("/api/v1/push", "did you mean /loki/api/v1/push?")
 	check("/query_range", "/loki/api/v1/query_range")
-	check("/loki/api/v1/lables", "did you mean /loki/api/v1/labels")
+	check("/loki/api/v1/lables", " or /loki/api/v1/labels")
 	check("/readyz", "/ready")
 	check("/metric", "/metrics")
 	check("/loki/api/v1/label/a/b/values")

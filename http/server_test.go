@@ -211,8 +211,8 @@ func TestSlowClients(t *testing.T) {
 			t.Errorf("status %d, body %s, error %v", code, body, err)
 		}
 	}
-	slow("POST /ingest HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")                             // A lie.
-	slow("POST /ingest HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")             // Without end.
+	slow("POST /ingest HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")                               // A lie.
+	slow("POST /ingest HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")              // Without end.
 	slow("POST /loki/api/v1/push HTTP/1.1\r\nHost: x\r\nContent-Length: 60000000\r\n\r\n" + string(snap())) // Nothing of it is allocated.
 	// Form bodies too.
 	code, _, err := answer(t, dial(t, f, "POST /query HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc"))

@@ -113,7 +113,12 @@ func ceilSteps(hi, lo, step uint64, limit int) int {
 	if hi >= step {
 		return limit
 	}
-	q, rest := bits.Div64(hi, lo, step)
+	var q, rest uint64
+	if hi == 0 {
+		q, rest = lo/step, lo%step
+	} else {
+		q, rest = bits.Div64(hi, lo, step)
+	}
 	if rest > 0 {
 		q++ // cannot overflow: a rest needs a step of 2 or more
 	}

@@ -188,49 +188,47 @@ func (b *Block) eachLine(ctx context.Context, q *Query, runs []*BlockRun, times 
 // Aggregate implements Unit. Without line filters it answers from the directory where
 // a run falls into one window, and from the timestamps elsewhere.
 func (b *Block) Aggregate(ctx context.Context, q *Query, a *Aggregation, p *Partial) error {
-	return b.aggregate(ctx, q, a, newStreamCache(q, a, p))
+	return b.aggregate(ctx, q, newSums(q, a, p))
 }
 
-func (b *Block) aggregate(ctx context.Context, q *Query, a *Aggregation, cache *streamCache) error {
-	runs := b.runs(q, cache.matches)
+func (b *Block) aggregate(ctx context.Context, q *Query, s *sums) error {
+	s.begin()
+	if err := b.sum(ctx, q, b.runs(q, s.matches), s); err != nil {
+		return err
+	}
+	s.commit()
+	return nil
+}
+
+func (b *Block) sum(ctx context.Context, q *Query, runs []*BlockRun, s *sums) error {
 	if len(q.Filters) == 0 {
 		runs = slices.DeleteFunc(runs, func(run *BlockRun) bool {
-			lo, hi := a.Span(run.MinTimestamp)
-			lo2, hi2 := a.Span(run.MaxTimestamp)
+			lo, hi := s.a.Span(run.MinTimestamp)
+			lo2, hi2 := s.a.Span(run.MaxTimestamp)
 			if !q.covers(run.MinTimestamp, run.MaxTimestamp) || lo != lo2 || hi != hi2 {
 				return false
 			}
 			value := uint64(run.Rows)
-			if a.Measure == MeasureBytes {
+			if s.a.Measure == MeasureBytes {
 				value = run.RawBytes
 			}
-			cache.seriesOf(b.Stream(run)).Add(lo, hi, value, uint64(run.Rows))
+			s.add(b.Stream(run), lo, hi, value, uint64(run.Rows))
 			return true
 		})
 	}
 	if len(runs) == 0 {
 		return nil
 	}
-	// The series of a run is looked up at its first entry: one without entries is no series.
-	var current *BlockRun
-	var series *PartialSeries
-	add := func(run *BlockRun, ts int64, value uint64) {
-		if lo, hi := a.Span(ts); lo < hi {
-			if run != current {
-				current, series = run, cache.seriesOf(b.Stream(run))
-			}
-			series.Add(lo, hi, value, 1)
-		}
-	}
 	times, err := b.timestamps()
 	if err != nil {
 		return err
 	}
-	if len(q.Filters) == 0 && a.Measure == MeasureCount {
+	if len(q.Filters) == 0 && s.a.Measure == MeasureCount {
 		for _, run := range runs {
+			stream := b.Stream(run)
 			for _, t := range times[run.FirstRow : run.FirstRow+run.Rows] {
 				if t >= q.Start && t < q.End {
-					add(run, t, 1)
+					s.entry(stream, t, 1)
 				}
 			}
 		}
@@ -238,9 +236,9 @@ func (b *Block) aggregate(ctx context.Context, q *Query, a *Aggregation, cache *
 	}
 	return b.eachLine(ctx, q, runs, times, func(run *BlockRun, row int, line []byte) {
 		value := uint64(1)
-		if a.Measure == MeasureBytes {
+		if s.a.Measure == MeasureBytes {
 			value = uint64(len(line))
 		}
-		add(run, times[row], value)
+		s.entry(b.Stream(run), times[row], value)
 	})
 }

@@ -56,7 +56,8 @@ func (u *FrameUnit) Select(ctx context.Context, q *Query) ([]Entry, error) {
 		return nil, err
 	}
 	c := collector{q: q}
-	u.each(q, d, newStreamCache(q, nil, nil).matches, func(s *Stream, i int) {
+	cache := newStreamCache(q)
+	u.each(q, d, cache.matches, func(s *Stream, i int) {
 		e := Entry{Timestamp: d.Timestamps[i], Stream: s, Line: d.Line(i), Offset: u.Header.Offset + uint64(i)}
 		if d.Metadata != nil {
 			e.Metadata = d.Metadata[i]
@@ -68,24 +69,27 @@ func (u *FrameUnit) Select(ctx context.Context, q *Query) ([]Entry, error) {
 
 // Aggregate implements Unit.
 func (u *FrameUnit) Aggregate(ctx context.Context, q *Query, a *Aggregation, p *Partial) error {
-	return u.aggregate(ctx, q, a, newStreamCache(q, a, p))
+	return u.aggregate(ctx, q, newSums(q, a, p))
 }
 
-func (u *FrameUnit) aggregate(ctx context.Context, q *Query, a *Aggregation, cache *streamCache) error {
-	d, err := u.decode(cache.matches)
+func (u *FrameUnit) aggregate(ctx context.Context, q *Query, s *sums) error {
+	d, err := u.decode(s.matches)
 	if d == nil || err != nil {
 		return err
 	}
-	u.each(q, d, cache.matches, func(s *Stream, i int) {
-		if lo, hi := a.Span(d.Timestamps[i]); lo < hi {
-			value := uint64(1)
-			if a.Measure == MeasureBytes {
-				value = uint64(len(d.Line(i)))
-			}
-			cache.seriesOf(s).Add(lo, hi, value, 1)
+	s.begin()
+	u.each(q, d, s.matches, func(stream *Stream, i int) {
+		value := uint64(1)
+		if s.a.Measure == MeasureBytes {
+			value = uint64(len(d.Line(i)))
 		}
+		s.entry(stream, d.Timestamps[i], value)
 	})
-	return ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.commit()
+	return nil
 }
 
 // EachStream implements Unit. It reads the payload if the streams are not known.

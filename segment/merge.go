@@ -221,7 +221,7 @@ func (m *mergeIterator) Close() error {
 
 // AggregateUnits adds the entries of units that q asks for to p.
 func AggregateUnits(ctx context.Context, units []Unit, q *Query, a *Aggregation, p *Partial) error {
-	cache := newStreamCache(q, a, p)
+	s := newSums(q, a, p)
 	for _, u := range units {
 		if !q.overlaps(u.Bounds()) {
 			continue
@@ -232,9 +232,9 @@ func AggregateUnits(ctx context.Context, units []Unit, q *Query, a *Aggregation,
 		var err error
 		switch u := u.(type) {
 		case *Block:
-			err = u.aggregate(ctx, q, a, cache)
+			err = u.aggregate(ctx, q, s)
 		case *FrameUnit:
-			err = u.aggregate(ctx, q, a, cache)
+			err = u.aggregate(ctx, q, s)
 		default:
 			err = u.Aggregate(ctx, q, a, p)
 		}

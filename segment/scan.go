@@ -127,35 +127,3 @@ func scanLines(filters []*LineFilter, text []byte, ends []uint32, lo, hi int, hi
 		}
 	}
 }
-
-// streamCache remembers for one query which streams it asks for and which series they
-// count in. It is for one goroutine.
-type streamCache struct {
-	q      *Query
-	a      *Aggregation
-	p      *Partial
-	match  map[*Stream]bool
-	series map[*Stream]*PartialSeries
-}
-
-func newStreamCache(q *Query, a *Aggregation, p *Partial) *streamCache {
-	return &streamCache{q: q, a: a, p: p, match: map[*Stream]bool{}, series: map[*Stream]*PartialSeries{}}
-}
-
-func (c *streamCache) matches(s *Stream) bool {
-	m, ok := c.match[s]
-	if !ok {
-		m = c.q.MatchesStream(s)
-		c.match[s] = m
-	}
-	return m
-}
-
-func (c *streamCache) seriesOf(s *Stream) *PartialSeries {
-	series := c.series[s]
-	if series == nil {
-		series = c.p.For(c.a.Grouping.Apply(s.Labels))
-		c.series[s] = series
-	}
-	return series
-}

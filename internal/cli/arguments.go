@@ -87,7 +87,7 @@ func understand(commands []*command, line []string) (*invocation, error) {
 			}
 			c := find(below, arg)
 			if c == nil {
-				return nil, usage(fmt.Errorf("unknown command %s%s", display(strings.TrimPrefix(i.word()+" "+arg, "logcluster ")), didYouMean(arg, "%s", names(below))))
+				return nil, usage(fmt.Errorf("unknown command %s%s", display(arg), didYouMean(arg, "%s", names(below))))
 			}
 			i.path = append(i.path, c)
 		}

@@ -79,7 +79,7 @@ func (u *pusher) input(ctx context.Context, name string, f *feed) error {
 				timer.Stop()
 				running = false
 			}
-			if c.waiting() && !running {
+			if false {
 				timer.Reset(liveDelay)
 				running = true
 			}

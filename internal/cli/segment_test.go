@@ -83,7 +83,7 @@ func TestSegment(t *testing.T) {
 	f([]string{"verify", good}, 0, []string{good + ": whole: 3 entries of 1 streams in 1 blocks, 11 B of lines in "}, nil)
 	f([]string{"verify", bad, absent, good}, 1, []string{bad + ": DAMAGED\n  ", good + ": whole"}, []string{"absent: no such file"})
 	f([]string{"verify", writeFile(t, "x", "not a segment")}, 1, []string{"x: DAMAGED\n  "}, nil)
-	f([]string{"frob"}, 2, nil, []string{"unknown command segment frob"})
+	f([]string{"frob"}, 2, nil, []string{"unknown command frob\nSee: logcluster segment --help"})
 	f([]string{"inpsect", good}, 2, nil, []string{"did you mean inspect?"})
 	f([]string{"inspect", "--raw", good}, 2, nil, []string{"unknown flag --raw\n"})
 	f(nil, 0, []string{"logcluster segment COMMAND", "inspect", "verify"}, nil)

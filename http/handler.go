@@ -156,6 +156,7 @@ type pacedBody struct {
 	received int64
 	extended int64 // received when the deadline was last moved
 	ended    bool
+	failed   bool
 }
 
 func (b *pacedBody) Read(p []byte) (int, error) {
@@ -166,6 +167,8 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 		// The connection is watched for the client's hanging up from here on.
 		b.ended = true
 		_ = b.control.SetReadDeadline(time.Time{})
+	case err != nil:
+		b.failed = true
 	case b.received-b.extended >= 256<<10:
 		b.extend()
 	}
@@ -182,7 +185,10 @@ func (b *pacedBody) extend() {
 // finish bounds what net/http does with a body that was not read: it reads some of it, to
 // be able to use the connection again.
 func (b *pacedBody) finish() {
-	if !b.ended {
-		_ = b.control.SetReadDeadline(time.Now().Add(time.Second))
+	switch now := time.Now(); {
+	case b.failed:
+		_ = b.control.SetReadDeadline(now)
+	case !b.ended:
+		_ = b.control.SetReadDeadline(now.Add(time.Second))
 	}
 }

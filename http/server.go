@@ -126,26 +126,27 @@ func (s *Server) Err() error { return s.err }
 //
 //  1. /ready answers 503 and no new connection is accepted.
 //  2. Requests that are being answered have Timeouts.Drain to end.
-//  3. The contexts of the rest are cancelled, their connections closed.
-//  4. Close waits for their handlers, as long again at most, and names in its error how
-//     many did not return.
+//  3. The contexts of the rest are cancelled; they have a second to say so.
+//  4. Their connections are closed. Close waits for their handlers, for Timeouts.Drain at
+//     most, and names in its error how many did not return.
 func (s *Server) Close() error {
 	s.closeOnce.Do(func() { s.closeErr = s.close() })
 	return s.closeErr
 }
 
 func (s *Server) close() error {
-	drain := s.options.Timeouts.Drain
 	s.mu.Lock()
 	s.closing = true
 	if s.running == 0 {
 		close(s.finished)
 	}
 	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), drain)
-	defer cancel()
-	err := s.server.Shutdown(ctx)
+	drain := s.options.Timeouts.Drain
+	err := s.shutdown(drain)
 	s.cancel(errShutdown)
+	if err != nil {
+		err = s.shutdown(min(drain, time.Second))
+	}
 	if err != nil {
 		err = s.server.Close()
 	}
@@ -154,12 +155,19 @@ func (s *Server) close() error {
 	defer timer.Stop()
 	select {
 	case <-s.finished:
+		return err
 	case <-timer.C:
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return errors.Join(err, fmt.Errorf("http: %d requests did not end", s.running))
 	}
-	return err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(err, fmt.Errorf("http: %d requests did not end in time", s.running))
+}
+
+// shutdown accepts no more connections and waits for the requests, for a time.
+func (s *Server) shutdown(patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return s.server.Shutdown(ctx)
 }
 
 // enter counts a request in, unless the server is closed already.

@@ -133,34 +133,45 @@ func TestCloseDrains(t *testing.T) {
 // What does not end in time is ended, and told to try elsewhere.
 func TestCloseEnds(t *testing.T) {
 	f, _ := newNetwork(t, func(o *Options) { o.Timeouts.Drain = 50 * time.Millisecond })
-	enter := make(chan struct{}, 1)
+	enter := make(chan struct{})
 	f.node.onAppend = func(ctx context.Context) error {
 		enter <- struct{}{}
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		w := f.do("POST", "/ingest", "x")
-		_ = w
-	})
-	<-enter
 	c := dial(t, f, "POST /ingest HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\none")
 	<-enter
 	closed := make(chan error)
 	go func() { closed <- f.Close() }()
-	// Its connection is closed, or it is told.
-	if code, _, err := answer(t, c); err == nil && code != 503 {
-		t.Errorf("status %d", code)
+	if code, body, err := answer(t, c); err != nil || code != 503 || !strings.Contains(body, "shutting down") {
+		t.Errorf("status %d, body %s, error %v", code, body, err)
 	}
-	// The other request has a context of its own, which Close cannot end.
-	if err := <-closed; err == nil || !strings.Contains(err.Error(), "1 requests did not end") {
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
+
+// A handler that does not return is named.
+func TestCloseGivesUp(t *testing.T) {
+	f := newFixture(t)
+	s, err := Open(t.Context(), Options{Listen: "127.0.0.1:0", Node: f.node1(), Timeouts: Timeouts{Drain: 20 * time.Millisecond}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Server = s
+	enter, leave := make(chan struct{}), make(chan struct{})
+	f.node.onAppend = func(context.Context) error {
+		close(enter)
+		<-leave
+		return nil
+	}
+	dial(t, f, "POST /ingest HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\none")
+	<-enter
+	if err := s.Close(); err == nil || !strings.Contains(err.Error(), "1 requests did not end") {
 		t.Errorf("error %v", err)
 	}
-	f.closeErr = nil
-	f.node.mu.Lock()
-	f.node.mu.Unlock()
-	wg.Wait()
+	close(leave)
+	<-s.finished
 }
 
 func TestPanic(t *testing.T) {

@@ -2,6 +2,7 @@ package segment
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -85,22 +86,34 @@ func needle(rng *rand.Rand, line []byte, mt MatchType) string {
 	return []string{text, "^" + text, text + "$", text + ".*o", "[0-9]+|" + text, "(?i)" + text}[rng.IntN(6)]
 }
 
+// expressions are compiled by the oracle on its own.
+type expressions map[string]*regexp.Regexp
+
+func (x expressions) match(expression string, b []byte) bool {
+	re := x[expression]
+	if re == nil {
+		re = regexp.MustCompile(expression)
+		x[expression] = re
+	}
+	return re.Match(b)
+}
+
 // holds is the meaning of a filter, from its definition.
-func holds(f *LineFilter, line []byte) bool {
+func holds(x expressions, f *LineFilter, line []byte) bool {
 	any := false
 	for _, v := range f.Values {
 		switch f.Type {
 		case MatchEqual, MatchNotEqual:
 			any = any || strings.Contains(string(line), v)
 		default:
-			any = any || regexp.MustCompile(v).Match(line)
+			any = any || x.match(v, line)
 		}
 	}
 	return any == (f.Type == MatchEqual || f.Type == MatchRegexp)
 }
 
 // asked is the meaning of a query without order and limit.
-func asked(q *Query, e *Entry) bool {
+func asked(x expressions, q *Query, e *Entry) bool {
 	if e.Stream.Tenant != q.Tenant || e.Timestamp < q.Start || e.Timestamp >= q.End {
 		return false
 	}
@@ -110,43 +123,42 @@ func asked(q *Query, e *Entry) bool {
 		if m.Type < MatchRegexp {
 			is = value == m.Value
 		} else {
-			is = regexp.MustCompile(`\A(?s:` + m.Value + `)\z`).MatchString(value)
+			is = x.match(`\A(?s:`+m.Value+`)\z`, []byte(value))
 		}
 		if is != (m.Type == MatchEqual || m.Type == MatchRegexp) {
 			return false
 		}
 	}
 	for _, f := range q.Filters {
-		if !holds(f, e.Line) {
+		if !holds(x, f, e.Line) {
 			return false
 		}
 	}
 	return true
 }
 
-// answer is what a query must return.
-func answer(q *Query, entries []Entry) []Entry {
+// found returns the entries that a query asks for, in no particular order and without
+// a limit.
+func found(q *Query, entries []Entry) []Entry {
 	var out []Entry
+	x := expressions{}
 	for i := range entries {
-		if asked(q, &entries[i]) {
+		if asked(x, q, &entries[i]) {
 			out = append(out, entries[i])
 		}
 	}
+	return out
+}
+
+// answer is what a query must return of the entries that it asks for.
+func answer(q *Query, hits []Entry) []Entry {
+	out := slices.Clone(hits)
 	slices.SortFunc(out, func(a, b Entry) int {
-		sign := 1
+		order := cmp.Or(cmp.Compare(a.Timestamp, b.Timestamp), cmp.Compare(a.Offset, b.Offset))
 		if q.Direction == Backward {
-			sign = -1
+			return -order
 		}
-		switch {
-		case a.Timestamp != b.Timestamp:
-			if a.Timestamp < b.Timestamp {
-				return -sign
-			}
-			return sign
-		case a.Offset < b.Offset:
-			return -sign
-		}
-		return sign
+		return order
 	})
 	if q.Limit > 0 && len(out) > q.Limit {
 		out = out[:q.Limit]
@@ -189,29 +201,37 @@ func newAggregation(rng *rand.Rand, entries []Entry) *Aggregation {
 	return a
 }
 
-// naive is what an aggregation must yield: for each series its values and counts.
-func naive(q *Query, a *Aggregation, entries []Entry) map[string]string {
+// counts reports whether the evaluation point covers an entry: point - range < ts <= point.
+func counts(a *Aggregation, step int, ts int64) bool {
+	const small = 1 << 61
+	if a.First > -small && a.First < small && ts > -small && ts < small && a.Range < small && a.Step < small/64 && step < 64 {
+		point := a.First + int64(step)*a.Step
+		return point-a.Range < ts && ts <= point
+	}
+	point := new(big.Int).Mul(big.NewInt(int64(step)), big.NewInt(a.Step))
+	point.Add(point, big.NewInt(a.First))
+	age := point.Sub(point, big.NewInt(ts))
+	return age.Sign() >= 0 && age.Cmp(big.NewInt(a.Range)) < 0
+}
+
+// naive is what an aggregation must yield of the entries that the query asks for: for
+// each series its values and counts.
+func naive(a *Aggregation, hits []Entry) map[string]string {
 	type sums struct{ values, counts []uint64 }
 	all := map[string]*sums{}
-	for i := range entries {
-		e := &entries[i]
-		if !asked(q, e) {
-			continue
-		}
+	for i := range hits {
+		e := &hits[i]
 		var labels Labels
 		for _, l := range e.Stream.Labels {
 			if slices.Contains(a.Grouping.Names, l.Name) != a.Grouping.Without {
 				labels = append(labels, l)
 			}
 		}
+		key := labels.String()
 		for step := range a.Steps {
-			point := new(big.Int).Mul(big.NewInt(int64(step)), big.NewInt(a.Step))
-			point.Add(point, big.NewInt(a.First))
-			age := point.Sub(point, big.NewInt(e.Timestamp))
-			if age.Sign() < 0 || age.Cmp(big.NewInt(a.Range)) >= 0 {
+			if !counts(a, step, e.Timestamp) {
 				continue
 			}
-			key := labels.String()
 			s := all[key]
 			if s == nil {
 				s = &sums{make([]uint64, a.Steps), make([]uint64, a.Steps)}
@@ -259,7 +279,7 @@ func sameSeries(t testing.TB, what string, got, want map[string]string) {
 // and whether they are frames, open blocks or sealed ones.
 func TestQ1AgainstRows(t *testing.T) {
 	ctx := context.Background()
-	for seed := range uint64(80) {
+	for seed := range uint64(40) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			rng := seeded(t, seed)
 			g, l := newGenerator(rng), newTestLog(t)
@@ -281,11 +301,12 @@ func TestQ1AgainstRows(t *testing.T) {
 					units["mixed"] = append(units["mixed"], u)
 				}
 			}
-			for range 25 {
+			for range 20 {
 				q := newQuery(t, rng, l.entries)
-				want := answer(q, l.entries)
+				hits := found(q, l.entries)
+				want := answer(q, hits)
 				a := newAggregation(rng, l.entries)
-				series := naive(q, a, l.entries)
+				series := naive(a, hits)
 				for name, list := range units {
 					what := name + ": " + describe(q)
 					got, err := drain(SelectUnits(ctx, 0, list, q, nil))
@@ -299,7 +320,7 @@ func TestQ1AgainstRows(t *testing.T) {
 					}
 					sameSeries(t, fmt.Sprintf("%s: %+v", what, a), rendered(p), series)
 					for _, u := range list {
-						each(t, u, q, l.entries)
+						each(t, u, q, hits)
 					}
 				}
 			}
@@ -308,7 +329,7 @@ func TestQ1AgainstRows(t *testing.T) {
 }
 
 // each checks one unit alone: order and limit of Select, the streams, the bounds.
-func each(t *testing.T, u Unit, q *Query, all []Entry) {
+func each(t *testing.T, u Unit, q *Query, hits []Entry) {
 	t.Helper()
 	got, err := u.Select(context.Background(), q)
 	if err != nil {
@@ -321,9 +342,9 @@ func each(t *testing.T, u Unit, q *Query, all []Entry) {
 	}
 	var own []Entry
 	from, to := offsetsOf(u)
-	for i := range all {
-		if all[i].Offset >= from && all[i].Offset < to {
-			own = append(own, all[i])
+	for i := range hits {
+		if hits[i].Offset >= from && hits[i].Offset < to {
+			own = append(own, hits[i])
 		}
 	}
 	sameEntries(t, "one unit: "+describe(q), got, answer(q, own))

@@ -79,7 +79,7 @@ func (u *pusher) input(ctx context.Context, name string, f *feed) error {
 				timer.Stop()
 				running = false
 			}
-			if false {
+			if c.waiting() && !running {
 				timer.Reset(liveDelay)
 				running = true
 			}

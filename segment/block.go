@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-
-	"github.com/cespare/xxhash/v2"
 )
 
 // A Block is up to 65,536 encoded entries that can be read and searched. Open and
@@ -18,8 +16,9 @@ type Block struct {
 
 // A blockFile is what the blocks of one file have in common.
 type blockFile struct {
-	chunks  chunkReader
-	streams []*Stream // by reference
+	chunks    chunkReader
+	streams   []*Stream   // by reference
+	templates []*Template // by number
 }
 
 // Stream returns the stream of a run.
@@ -210,89 +209,4 @@ func (b *Block) metadata(ref *ChunkRef) ([]Labels, error) {
 		return nil, &CorruptError{Path: b.file.chunks.path, Offset: int64(ref.Offset), What: "META chunk", Err: err}
 	}
 	return sets, nil
-}
-
-// decodedBlock is a whole block in memory, in block order.
-type decodedBlock struct {
-	times    []int64
-	offsets  []uint64
-	chunks   []*lines
-	metadata []Labels // nil if no row has any
-
-	at int // chunk of the last line asked for
-}
-
-func (d *decodedBlock) line(row int) []byte {
-	if d.at < len(d.chunks) && uint32(row) < d.chunks[d.at].first {
-		d.at = 0
-	}
-	for uint32(row) >= d.chunks[d.at].first+uint32(len(d.chunks[d.at].ends)) {
-		d.at++
-	}
-	c := d.chunks[d.at]
-	return c.line(row - int(c.first))
-}
-
-// decodeAll decodes and checks every chunk of the block.
-func (b *Block) decodeAll() (*decodedBlock, error) {
-	d := &decodedBlock{}
-	var err error
-	if d.times, err = b.timestamps(); err != nil {
-		return nil, err
-	}
-	if d.offsets, err = b.offsets(); err != nil {
-		return nil, err
-	}
-	lineRow, metadataRow := uint32(0), uint32(0)
-	raw := uint64(0)
-	for i := range b.Meta.Chunks {
-		ref := &b.Meta.Chunks[i]
-		switch ref.Kind {
-		case ChunkFallback:
-			l, err := b.lines(ref)
-			if err != nil {
-				return nil, err
-			}
-			if ref.FirstRow != lineRow {
-				return nil, b.damage(ref.Kind, fmt.Errorf("chunk of row %d, want %d", ref.FirstRow, lineRow))
-			}
-			lineRow += ref.Rows
-			raw += uint64(len(l.text))
-			d.chunks = append(d.chunks, l)
-		case ChunkMetadata:
-			sets, err := b.metadata(ref)
-			if err != nil {
-				return nil, err
-			}
-			if ref.FirstRow != metadataRow {
-				return nil, b.damage(ref.Kind, fmt.Errorf("chunk of row %d, want %d", ref.FirstRow, metadataRow))
-			}
-			metadataRow += ref.Rows
-			d.metadata = append(d.metadata, sets...)
-		}
-	}
-	if lineRow != b.Meta.Rows || metadataRow != 0 && metadataRow != b.Meta.Rows || raw != b.Meta.RawBytes {
-		return nil, b.damage(ChunkFallback, fmt.Errorf("%d rows of %d bytes, want %d of %d", lineRow, raw, b.Meta.Rows, b.Meta.RawBytes))
-	}
-	return d, nil
-}
-
-// digest is Σ h·(offset+1) over the block's rows.
-func (d *decodedBlock) digest(b *Block) uint64 {
-	var sum uint64
-	var hashed []byte
-	for i := range b.Meta.Runs {
-		run := &b.Meta.Runs[i]
-		id := b.Stream(run).ID
-		for k := int(run.FirstRow); k < int(run.FirstRow+run.Rows); k++ {
-			hashed = binary.LittleEndian.AppendUint64(hashed[:0], uint64(d.times[k]))
-			hashed = binary.LittleEndian.AppendUint64(hashed, id)
-			hashed = append(hashed, d.line(k)...)
-			if d.metadata != nil {
-				hashed = d.metadata[k].AppendKey(hashed)
-			}
-			sum += xxhash.Sum64(hashed) * (d.offsets[k] + 1)
-		}
-	}
-	return sum
 }

@@ -30,6 +30,8 @@ type BlockEncoder struct {
 
 	key, raw, out []byte
 	sorted        []uint32 // row in block order → row in offset order
+
+	shred shredScratch
 }
 
 // Rows returns the rows gathered so far.
@@ -106,7 +108,7 @@ func (e *BlockEncoder) Add(h *Header, d *Data, streams *StreamTable) error {
 // Encode encodes the block whose first chunk will stand at the given position of the
 // file, decodes it again, and compares it line by line with what was added. The bytes
 // are valid until the next Reset.
-func (e *BlockEncoder) Encode(at uint64, streams *StreamTable) ([]byte, *BlockMeta, error) {
+func (e *BlockEncoder) Encode(at uint64, streams *StreamTable, templates *templateTable) ([]byte, *BlockMeta, error) {
 	m := e.meta
 	m.Rows, m.RawBytes = uint32(len(e.refs)), uint64(len(e.text))
 	if m.Rows == 0 || !e.started {
@@ -115,7 +117,8 @@ func (e *BlockEncoder) Encode(at uint64, streams *StreamTable) ([]byte, *BlockMe
 	e.started = false
 	e.sort(&m)
 	e.out = e.out[:0]
-	for _, encode := range []func(*BlockMeta) error{e.encodeTimestamps, e.encodeOrder, e.encodeLines, e.encodeMetadata} {
+	encodeTemplates := func(m *BlockMeta) error { return e.encodeTemplates(m, templates) }
+	for _, encode := range []func(*BlockMeta) error{e.encodeTimestamps, e.encodeOrder, encodeTemplates, e.encodeLines, e.encodeMetadata} {
 		if err := encode(&m); err != nil {
 			return nil, nil, err
 		}
@@ -123,7 +126,7 @@ func (e *BlockEncoder) Encode(at uint64, streams *StreamTable) ([]byte, *BlockMe
 	for i := range m.Chunks {
 		m.Chunks[i].Offset += at
 	}
-	if err := e.verify(&m, at, streams); err != nil {
+	if err := e.verify(&m, at, streams, templates); err != nil {
 		return nil, nil, fmt.Errorf("block of records %d to %d does not read back as it was written: %w", m.FirstIndex, m.LastIndex, err)
 	}
 	return e.out, &m, nil
@@ -257,29 +260,29 @@ func (e *BlockEncoder) encodeOrder(m *BlockMeta) error {
 	return e.chunk(m, ChunkOrder, raw, 0, m.Rows)
 }
 
-// encodeLines writes FALLBACK chunks: the lengths of some rows' lines, then the lines.
-// A chunk ends at a run's end or when it is large enough.
+// encodeLines writes FALLBACK chunks of the rows that have no template: the lengths of
+// some rows' lines, then the lines. FirstRow and Rows of their references count these rows only.
 func (e *BlockEncoder) encodeLines(m *BlockMeta) error {
-	first := uint32(0)
-	for first < m.Rows {
+	rows := e.shred.fallback
+	for first := 0; first < len(rows); {
 		size, last := 0, first
-		for last < m.Rows && size < chunkCut {
-			from := e.sorted[last]
+		for last < len(rows) && size < chunkCut {
+			from := e.sorted[rows[last]]
 			size += int(e.ends[from] - e.starts[from])
 			last++
 		}
 		raw := append(e.raw[:0], 0, 0, 0, 0)
-		for k := first; k < last; k++ {
+		for _, k := range rows[first:last] {
 			from := e.sorted[k]
 			raw = binary.AppendUvarint(raw, uint64(e.ends[from]-e.starts[from]))
 		}
 		binary.LittleEndian.PutUint32(raw, uint32(len(raw)-4))
-		for k := first; k < last; k++ {
+		for _, k := range rows[first:last] {
 			from := e.sorted[k]
 			raw = append(raw, e.text[e.starts[from]:e.ends[from]]...)
 		}
 		e.raw = raw
-		if err := e.chunk(m, ChunkFallback, raw, first, last-first); err != nil {
+		if err := e.chunk(m, ChunkFallback, raw, uint32(first), uint32(last-first)); err != nil {
 			return err
 		}
 		first = last
@@ -313,22 +316,28 @@ func (e *BlockEncoder) encodeMetadata(m *BlockMeta) error {
 
 // verify decodes the encoded block and compares it with the rows that were added, and
 // their digest with that of the records.
-func (e *BlockEncoder) verify(m *BlockMeta, at uint64, streams *StreamTable) error {
-	b := &Block{Meta: m, file: &blockFile{chunks: chunkReader{r: shifted{e.out, int64(at)}}, streams: streams.Streams}}
-	d, err := b.decodeAll()
+func (e *BlockEncoder) verify(m *BlockMeta, at uint64, streams *StreamTable, templates *templateTable) error {
+	b := &Block{Meta: m, file: &blockFile{chunks: chunkReader{r: shifted{e.out, int64(at)}}, streams: streams.Streams, templates: templates.templates}}
+	r, err := b.reader()
 	if err != nil {
 		return err
 	}
-	for k, from := range e.sorted {
-		if d.offsets[k] != m.FirstOffset+uint64(e.offsets[from]) || d.times[k] != e.times[from] ||
-			!bytes.Equal(d.line(k), e.text[e.starts[from]:e.ends[from]]) {
-			return fmt.Errorf("row %d differs", k)
+	sum := newRowDigest(b)
+	err = r.each(func(row int, offset uint64, metadata Labels, line []byte) error {
+		from := e.sorted[row]
+		if offset != m.FirstOffset+uint64(e.offsets[from]) || r.times[row] != e.times[from] || !bytes.Equal(line, e.text[e.starts[from]:e.ends[from]]) {
+			return fmt.Errorf("row %d differs", row)
 		}
-		if len(e.metadata) > 0 && !d.metadata[k].Equal(e.metadata[from]) {
-			return fmt.Errorf("structured metadata of row %d differs", k)
+		if len(e.metadata) > 0 && !metadata.Equal(e.metadata[from]) {
+			return fmt.Errorf("structured metadata of row %d differs", row)
 		}
+		sum.add(row, r.times[row], offset, metadata, line)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	if m.Digest = d.digest(b); m.Digest != e.expected {
+	if m.Digest = sum.sum; m.Digest != e.expected {
 		return fmt.Errorf("digest %#x, the records' is %#x", m.Digest, e.expected)
 	}
 	return nil

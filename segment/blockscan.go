@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"slices"
-	"sort"
 )
 
 // Bounds returns the block's smallest and largest timestamp.
@@ -40,7 +39,7 @@ func (b *Block) Select(ctx context.Context, q *Query) ([]Entry, error) {
 	if len(runs) == 0 {
 		return nil, nil
 	}
-	times, err := b.timestamps()
+	r, err := b.reader()
 	if err != nil {
 		return nil, err
 	}
@@ -49,14 +48,11 @@ func (b *Block) Select(ctx context.Context, q *Query) ([]Entry, error) {
 		return nil, err
 	}
 	if len(q.Filters) == 0 && q.Limit > 0 {
-		return b.selectFirst(ctx, q, runs, times, offsets)
+		return b.selectFirst(ctx, q, r, runs, offsets)
 	}
 	c := collector{q: q}
-	err = b.eachLine(ctx, q, runs, times, func(run *BlockRun, row int, line []byte) {
-		if len(q.Filters) > 0 {
-			line = bytes.Clone(line) // a few lines must not hold whole chunks in memory
-		}
-		c.add(Entry{Timestamp: times[row], Stream: b.Stream(run), Line: line, Offset: offsets[row]})
+	err = r.eachLine(ctx, q, runs, func(run *BlockRun, row int, line []byte) {
+		c.add(Entry{Timestamp: r.times[row], Stream: b.Stream(run), Line: bytes.Clone(line), Offset: offsets[row]})
 	})
 	if err != nil {
 		return nil, err
@@ -66,35 +62,25 @@ func (b *Block) Select(ctx context.Context, q *Query) ([]Entry, error) {
 }
 
 // selectFirst finds the rows by time alone and then reads their lines only.
-func (b *Block) selectFirst(ctx context.Context, q *Query, runs []*BlockRun, times []int64, offsets []uint64) ([]Entry, error) {
+func (b *Block) selectFirst(ctx context.Context, q *Query, r *blockReader, runs []*BlockRun, offsets []uint64) ([]Entry, error) {
 	c := collector{q: q}
 	for _, run := range runs {
 		for row := run.FirstRow; row < run.FirstRow+run.Rows; row++ {
-			if t := times[row]; t >= q.Start && t < q.End {
+			if t := r.times[row]; t >= q.Start && t < q.End {
 				c.add(Entry{Timestamp: t, Stream: b.Stream(run), Offset: offsets[row]})
 			}
 		}
 	}
 	entries := c.result()
-	rows := b.rowsOf(entries, offsets)
-	byChunk := map[*ChunkRef]*lines{}
-	for i, row := range rows {
-		ref := b.chunkOf(ChunkFallback, row)
-		if ref == nil {
-			return nil, b.damage(ChunkFallback, errShort)
+	for i, row := range b.rowsOf(entries, offsets) {
+		line, err := r.append(nil, int(row))
+		if err != nil {
+			return nil, err
 		}
-		l := byChunk[ref]
-		if l == nil {
-			if err := ctx.Err(); err != nil {
-				return nil, err
-			}
-			var err error
-			if l, err = b.lines(ref); err != nil {
-				return nil, err
-			}
-			byChunk[ref] = l
-		}
-		entries[i].Line = bytes.Clone(l.line(int(row - l.first)))
+		entries[i].Line = line
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
 	return entries, b.addMetadata(entries, offsets)
 }
@@ -152,34 +138,24 @@ func (b *Block) addMetadata(entries []Entry, offsets []uint64) error {
 }
 
 // eachLine calls f for the rows of the runs that are in q's time range and that its
-// filters keep. times may be nil if all rows of the runs are in range.
-func (b *Block) eachLine(ctx context.Context, q *Query, runs []*BlockRun, times []int64, f func(run *BlockRun, row int, line []byte)) error {
-	for i := range b.Meta.Chunks {
-		ref := &b.Meta.Chunks[i]
-		if ref.Kind != ChunkFallback {
-			continue
-		}
-		at := sort.Search(len(runs), func(k int) bool { return runs[k].FirstRow+runs[k].Rows > ref.FirstRow })
-		if at == len(runs) || runs[at].FirstRow >= ref.FirstRow+ref.Rows {
-			continue
-		}
+// filters keep. The line is valid during the call.
+func (r *blockReader) eachLine(ctx context.Context, q *Query, runs []*BlockRun, f func(run *BlockRun, row int, line []byte)) error {
+	var line []byte
+	for _, run := range runs {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		l, err := b.lines(ref)
-		if err != nil {
-			return err
-		}
-		for ; at < len(runs) && runs[at].FirstRow < ref.FirstRow+ref.Rows; at++ {
-			run := runs[at]
-			lo := int(max(run.FirstRow, ref.FirstRow) - ref.FirstRow)
-			hi := int(min(run.FirstRow+run.Rows, ref.FirstRow+ref.Rows) - ref.FirstRow)
-			scanLines(q.Filters, l.text, l.ends, lo, hi, func(i int) {
-				row := i + int(ref.FirstRow)
-				if times == nil || times[row] >= q.Start && times[row] < q.End {
-					f(run, row, l.line(i))
-				}
-			})
+		for row := int(run.FirstRow); row < int(run.FirstRow+run.Rows); row++ {
+			if t := r.times[row]; t < q.Start || t >= q.End {
+				continue
+			}
+			var err error
+			if line, err = r.append(line[:0], row); err != nil {
+				return err
+			}
+			if q.KeepsLine(line) {
+				f(run, row, line)
+			}
 		}
 	}
 	return nil
@@ -219,14 +195,14 @@ func (b *Block) sum(ctx context.Context, q *Query, runs []*BlockRun, s *sums) er
 	if len(runs) == 0 {
 		return nil
 	}
-	times, err := b.timestamps()
+	r, err := b.reader()
 	if err != nil {
 		return err
 	}
 	if len(q.Filters) == 0 && s.a.Measure == MeasureCount {
 		for _, run := range runs {
 			stream := b.Stream(run)
-			for _, t := range times[run.FirstRow : run.FirstRow+run.Rows] {
+			for _, t := range r.times[run.FirstRow : run.FirstRow+run.Rows] {
 				if t >= q.Start && t < q.End {
 					s.entry(stream, t, 1)
 				}
@@ -234,11 +210,11 @@ func (b *Block) sum(ctx context.Context, q *Query, runs []*BlockRun, s *sums) er
 		}
 		return nil
 	}
-	return b.eachLine(ctx, q, runs, times, func(run *BlockRun, row int, line []byte) {
+	return r.eachLine(ctx, q, runs, func(run *BlockRun, row int, line []byte) {
 		value := uint64(1)
 		if s.a.Measure == MeasureBytes {
 			value = uint64(len(line))
 		}
-		s.entry(b.Stream(run), times[row], value)
+		s.entry(b.Stream(run), r.times[row], value)
 	})
 }

@@ -55,6 +55,7 @@ const (
 	ChunkFallback    ChunkKind = 9  // FALLBACK: whole lines
 	ChunkMetadata    ChunkKind = 10 // META: structured metadata
 	ChunkOrder       ChunkKind = 11 // ORDER: how the rows stand in offset order
+	ChunkColumns     ChunkKind = 12 // COLUMNS: which template has which values where
 )
 
 // The chunks of a whole segment.
@@ -70,7 +71,7 @@ const (
 
 var chunkNames = map[ChunkKind]string{
 	ChunkTimestamps: "TS", ChunkTemplateIDs: "TID", ChunkNumbers: "NUM", ChunkIDs: "ID", ChunkStrings: "STR", ChunkLengths: "LEN",
-	ChunkBinary: "BIN", ChunkExceptions: "EXC", ChunkFallback: "FALLBACK", ChunkMetadata: "META", ChunkOrder: "ORDER",
+	ChunkBinary: "BIN", ChunkExceptions: "EXC", ChunkFallback: "FALLBACK", ChunkMetadata: "META", ChunkOrder: "ORDER", ChunkColumns: "COLUMNS",
 	ChunkStreams: "STREAMS", ChunkTemplates: "TEMPLATES", ChunkMetadataTemplates: "METATEMPLATES", ChunkDictionary: "DICT",
 	ChunkFilters: "FILTERS", ChunkIndex: "INDEX", ChunkOpenBlock: "OPENBLOCK",
 }

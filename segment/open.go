@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/logcluster/logcluster/internal/vfs"
 )
@@ -24,9 +25,11 @@ type Open struct {
 	size    uint64 // of file
 	auxSize uint64
 	streams StreamTable
+	table   templateTable
 	blocks  []*Block
 	encoder *BlockEncoder
 	known   int // streams that aux holds
+	shapes  int // templates that aux holds
 }
 
 // auxSuffix names the file beside an open segment.
@@ -95,7 +98,7 @@ func (o *Open) resume(accept func(*BlockMeta) bool) {
 		if err != nil {
 			return
 		}
-		added, meta, err := o.parseAux(raw, uint64(size))
+		added, shapes, meta, err := o.parseAux(raw, uint64(size))
 		if err != nil || int(meta.Number) != len(o.blocks) || !accept(meta) {
 			return
 		}
@@ -103,12 +106,20 @@ func (o *Open) resume(accept func(*BlockMeta) bool) {
 		for _, s := range added {
 			o.streams.Ref(s, &o.encoderScratch().key)
 		}
+		for _, t := range shapes {
+			if _, ok := o.table.find(t.key); ok {
+				return
+			}
+			if _, ok := o.table.add(t.key); !ok {
+				return
+			}
+		}
 		block := o.block(meta)
-		if len(o.streams.Streams) != before+len(added) || o.checkBlock(block) != nil {
+		if len(o.streams.Streams) != before+len(added) || block.verify() != nil {
 			return
 		}
 		o.blocks = append(o.blocks, block)
-		o.known = len(o.streams.Streams)
+		o.known, o.shapes = len(o.streams.Streams), len(o.table.templates)
 		o.auxSize += ref.size()
 		for i := range meta.Chunks {
 			o.size = max(o.size, meta.Chunks[i].Offset+meta.Chunks[i].size())
@@ -116,31 +127,23 @@ func (o *Open) resume(accept func(*BlockMeta) bool) {
 	}
 }
 
-// parseAux decodes a record of open-N.aux: the streams that the block added and its
-// directory.
-func (o *Open) parseAux(raw []byte, size uint64) ([]*Stream, *BlockMeta, error) {
+// parseAux decodes a record of open-N.aux: the streams and templates that the block
+// added, and its directory.
+func (o *Open) parseAux(raw []byte, size uint64) ([]*Stream, []*Template, *BlockMeta, error) {
 	r := reader{b: raw}
 	added, err := parseStreams(&r)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
+	}
+	templates, err := parseTemplates(&r)
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	meta, err := parseBlockMeta(&r, len(o.streams.Streams)+len(added), size)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return added, meta, r.done()
-}
-
-// checkBlock reads all of a block and compares its digest.
-func (o *Open) checkBlock(b *Block) error {
-	d, err := b.decodeAll()
-	if err != nil {
-		return err
-	}
-	if got := d.digest(b); got != b.Meta.Digest {
-		return corrupt("block", "digest %#x, want %#x", got, b.Meta.Digest)
-	}
-	return nil
+	return added, templates, meta, r.done()
 }
 
 func (o *Open) encoderScratch() *BlockEncoder {
@@ -151,7 +154,8 @@ func (o *Open) encoderScratch() *BlockEncoder {
 }
 
 func (o *Open) block(m *BlockMeta) *Block {
-	return &Block{Meta: m, file: &blockFile{chunks: chunkReader{o.file, o.path}, streams: o.streams.Streams[:len(o.streams.Streams):len(o.streams.Streams)]}}
+	// The tables grow on; what a block refers to is in them now.
+	return &Block{Meta: m, file: &blockFile{chunks: chunkReader{o.file, o.path}, streams: slices.Clip(o.streams.Streams), templates: slices.Clip(o.table.templates)}}
 }
 
 // Blocks returns the blocks so far. The slice must not be changed.
@@ -172,7 +176,7 @@ func (o *Open) Streams() *StreamTable { return &o.streams }
 // Append encodes what the encoder has gathered and adds it as the next block. After an
 // error the segment must be closed and begun anew.
 func (o *Open) Append(e *BlockEncoder) (*Block, error) {
-	bytes, meta, err := e.Encode(o.size, &o.streams)
+	bytes, meta, err := e.Encode(o.size, &o.streams, &o.table)
 	if err != nil {
 		return nil, err
 	}
@@ -183,6 +187,7 @@ func (o *Open) Append(e *BlockEncoder) (*Block, error) {
 		return nil, err
 	}
 	raw := appendStreams(nil, o.streams.Streams[o.known:])
+	raw = appendTemplates(raw, o.table.templates[o.shapes:])
 	raw = meta.append(raw)
 	record, _, err := appendChunk(nil, ChunkOpenBlock, meta.Number, raw)
 	if err != nil {
@@ -191,7 +196,7 @@ func (o *Open) Append(e *BlockEncoder) (*Block, error) {
 	if _, err := o.aux.WriteAt(record, int64(o.auxSize)); err != nil {
 		return nil, err
 	}
-	o.known = len(o.streams.Streams)
+	o.known, o.shapes = len(o.streams.Streams), len(o.table.templates)
 	o.size += uint64(len(bytes))
 	o.auxSize += uint64(len(record))
 	block := o.block(meta)

@@ -100,6 +100,11 @@ func (o *Open) appendTables(t *trailer) ([]byte, error) {
 	if err := add(extentStreams, ChunkStreams, appendStreams(nil, o.streams.Streams)); err != nil {
 		return nil, err
 	}
+	if len(o.table.templates) > 0 {
+		if err := add(extentTemplates, ChunkTemplates, appendTemplates(nil, o.table.templates)); err != nil {
+			return nil, err
+		}
+	}
 	index := binary.AppendUvarint(nil, uint64(len(o.blocks)))
 	for _, b := range o.blocks {
 		index = b.Meta.append(index)

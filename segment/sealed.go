@@ -121,10 +121,20 @@ func (s *Segment) loadTables() error {
 	if err = errors.Join(err, r.done()); err != nil {
 		return &CorruptError{Path: s.path, Offset: int64(s.end.Extents[extentStreams].Offset), What: "STREAMS chunk", Err: err}
 	}
+	file := &blockFile{chunks: chunks, streams: streams}
+	if s.end.Extents[extentTemplates] != (Extent{}) {
+		if raw, err = read(extentTemplates, ChunkTemplates); err != nil {
+			return err
+		}
+		r = reader{b: raw}
+		file.templates, err = parseTemplates(&r)
+		if err = errors.Join(err, r.done()); err != nil {
+			return &CorruptError{Path: s.path, Offset: int64(s.end.Extents[extentTemplates].Offset), What: "TEMPLATES chunk", Err: err}
+		}
+	}
 	if raw, err = read(extentIndex, ChunkIndex); err != nil {
 		return err
 	}
-	file := &blockFile{chunks: chunks, streams: streams}
 	r = reader{b: raw}
 	err = s.parseIndex(&r, file, min(limit, s.end.Extents[extentStreams].Offset))
 	if err = errors.Join(err, r.done()); err != nil {

@@ -1,0 +1,225 @@
+package segment
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// A blockReader gives the lines of a block's rows. What it needs is read when it is
+// first needed. It is for one goroutine.
+type blockReader struct {
+	block   *Block
+	times   []int64
+	ids     []uint16 // template of each row; nil: all rows are stored as they are
+	columns *blockColumns
+	ranks   []uint32 // of each row among the rows of its template, or among those without one
+	loaded  []bool   // by local template: all its columns are decoded
+
+	fallback []*ChunkRef
+	lines    []*lines
+}
+
+// reader prepares the reading of rows: it reads timestamps and template ids.
+func (b *Block) reader() (*blockReader, error) {
+	r := &blockReader{block: b}
+	var err error
+	if r.times, err = b.timestamps(); err != nil {
+		return nil, err
+	}
+	if r.ids, err = b.templateIDs(); err != nil {
+		return nil, err
+	}
+	for i := range b.Meta.Chunks {
+		if c := &b.Meta.Chunks[i]; c.Kind == ChunkFallback {
+			r.fallback = append(r.fallback, c)
+		}
+	}
+	r.lines = make([]*lines, len(r.fallback))
+	return r, nil
+}
+
+// open reads the directory of the columns and counts the rows of each template.
+func (r *blockReader) open() error {
+	if r.ranks != nil {
+		return nil
+	}
+	n := int(r.block.Meta.Rows)
+	ranks := make([]uint32, n)
+	if r.ids == nil {
+		for i := range ranks {
+			ranks[i] = uint32(i)
+		}
+		r.ranks = ranks
+		return nil
+	}
+	var err error
+	if r.columns, err = r.block.columns(); err != nil {
+		return err
+	}
+	if r.columns == nil {
+		return r.block.damage(ChunkColumns, errors.New("there is none"))
+	}
+	counts := make([]uint32, len(r.columns.templates))
+	bare := uint32(0)
+	for i, id := range r.ids {
+		if id == fallbackID {
+			ranks[i] = bare
+			bare++
+			continue
+		}
+		if int(id) >= len(counts) {
+			return r.block.damage(ChunkTemplateIDs, fmt.Errorf("template %d of %d", id, len(counts)))
+		}
+		ranks[i] = counts[id]
+		counts[id]++
+	}
+	for i := range counts {
+		if int(counts[i]) != r.columns.templates[i].rows {
+			return r.block.damage(ChunkTemplateIDs, fmt.Errorf("%d rows of template %d, want %d", counts[i], i, r.columns.templates[i].rows))
+		}
+	}
+	r.loaded = make([]bool, len(counts))
+	r.ranks = ranks
+	return nil
+}
+
+// append appends the line of a row to dst.
+func (r *blockReader) append(dst []byte, row int) ([]byte, error) {
+	if err := r.open(); err != nil {
+		return nil, err
+	}
+	if r.ids == nil || r.ids[row] == fallbackID {
+		line, err := r.bare(r.ranks[row])
+		return append(dst, line...), err
+	}
+	id := r.ids[row]
+	t := &r.columns.templates[id]
+	if !r.loaded[id] {
+		for k := range t.columns {
+			if err := r.columns.load(&t.columns[k]); err != nil {
+				return nil, err
+			}
+		}
+		r.loaded[id] = true
+	}
+	rank, ts := int(r.ranks[row]), r.times[row]
+	for k := range t.columns {
+		dst = append(dst, t.template.literals[k]...)
+		dst = t.columns[k].append(dst, rank, ts)
+	}
+	return append(dst, t.template.literals[len(t.columns)]...), nil
+}
+
+// bare returns the line of the rank-th row that is stored as it is.
+func (r *blockReader) bare(rank uint32) ([]byte, error) {
+	for i, ref := range r.fallback {
+		if rank >= ref.FirstRow && rank-ref.FirstRow < ref.Rows {
+			if r.lines[i] == nil {
+				l, err := r.block.lines(ref)
+				if err != nil {
+					return nil, err
+				}
+				r.lines[i] = l
+			}
+			return r.lines[i].line(int(rank - ref.FirstRow)), nil
+		}
+	}
+	return nil, r.block.damage(ChunkFallback, fmt.Errorf("no chunk holds line %d", rank))
+}
+
+// each calls f with every row of the block, in block order.
+func (r *blockReader) each(f func(row int, offset uint64, metadata Labels, line []byte) error) error {
+	offsets, err := r.block.offsets()
+	if err != nil {
+		return err
+	}
+	metadata, err := r.block.allMetadata()
+	if err != nil {
+		return err
+	}
+	var line []byte
+	raw := uint64(0)
+	for row := range offsets {
+		if line, err = r.append(line[:0], row); err != nil {
+			return err
+		}
+		var set Labels
+		if metadata != nil {
+			set = metadata[row]
+		}
+		raw += uint64(len(line))
+		if err := f(row, offsets[row], set, line); err != nil {
+			return err
+		}
+	}
+	if raw != r.block.Meta.RawBytes {
+		return r.block.damage(ChunkColumns, fmt.Errorf("%d bytes of lines, want %d", raw, r.block.Meta.RawBytes))
+	}
+	return nil
+}
+
+// allMetadata decodes META; nil if no row has structured metadata.
+func (b *Block) allMetadata() ([]Labels, error) {
+	var all []Labels
+	for i := range b.Meta.Chunks {
+		ref := &b.Meta.Chunks[i]
+		if ref.Kind != ChunkMetadata {
+			continue
+		}
+		sets, err := b.metadata(ref)
+		if err != nil {
+			return nil, err
+		}
+		if int(ref.FirstRow) != len(all) {
+			return nil, b.damage(ref.Kind, fmt.Errorf("chunk of row %d, want %d", ref.FirstRow, len(all)))
+		}
+		all = append(all, sets...)
+	}
+	if all != nil && len(all) != int(b.Meta.Rows) {
+		return nil, b.damage(ChunkMetadata, fmt.Errorf("%d rows, want %d", len(all), b.Meta.Rows))
+	}
+	return all, nil
+}
+
+// rowDigest adds up Σ h·(offset+1) over a block's rows.
+type rowDigest struct {
+	block  *Block
+	run    int
+	hashed []byte
+	sum    uint64
+}
+
+func newRowDigest(b *Block) *rowDigest { return &rowDigest{block: b} }
+
+// add takes the next row, in block order.
+func (d *rowDigest) add(row int, ts int64, offset uint64, metadata Labels, line []byte) {
+	for run := &d.block.Meta.Runs[d.run]; uint32(row) >= run.FirstRow+run.Rows; run = &d.block.Meta.Runs[d.run] {
+		d.run++
+	}
+	d.hashed = binary.LittleEndian.AppendUint64(d.hashed[:0], uint64(ts))
+	d.hashed = binary.LittleEndian.AppendUint64(d.hashed, d.block.Stream(&d.block.Meta.Runs[d.run]).ID)
+	d.hashed = append(d.hashed, line...)
+	d.hashed = metadata.AppendKey(d.hashed)
+	d.sum += xxhash.Sum64(d.hashed) * (offset + 1)
+}
+
+// verify reads all of the block and compares its digest with the directory's.
+func (b *Block) verify() error {
+	r, err := b.reader()
+	if err != nil {
+		return err
+	}
+	d := newRowDigest(b)
+	err = r.each(func(row int, offset uint64, metadata Labels, line []byte) error {
+		d.add(row, r.times[row], offset, metadata, line)
+		return nil
+	})
+	if err == nil && d.sum != b.Meta.Digest {
+		err = &CorruptError{Path: b.file.chunks.path, Offset: int64(b.Meta.Chunks[0].Offset), What: fmt.Sprintf("block %d", b.Meta.Number),
+			Err: fmt.Errorf("digest %#x, want %#x", d.sum, b.Meta.Digest)}
+	}
+	return err
+}

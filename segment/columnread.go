@@ -1,0 +1,410 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+	"strconv"
+)
+
+// A column is the stored values of one slot of one template in a block. Its payload is
+// decoded when a value is first asked for.
+type column struct {
+	encoding  columnEncoding
+	format    numberFormat
+	parameter uint8
+	width     uint  // bits
+	smallest  int64 // of numbers; of lengths for columnText
+	rows      int
+	lenMin    uint8 // formatDigits: of the numbers of digits
+	lenWidth  uint
+	entries   [][]byte // columnConst: one; columnDict, columnDictID: the dictionary
+
+	at [streamCount]int // where its payload begins in each packed stream
+
+	decoded bool
+	numbers []uint64 // numbers less smallest; ids; lengths turned into ends
+	lengths []uint64 // formatDigits
+	payload []byte   // columnHex, columnText
+}
+
+// blockColumns is the columns of a block and what they are read from.
+type blockColumns struct {
+	block     *Block
+	templates []blockTemplate
+	payloads  [streamCount]*packedStream
+}
+
+// A blockTemplate is a template as a block uses it.
+type blockTemplate struct {
+	template *Template
+	id       uint32 // in the segment
+	rows     int
+	columns  []column
+}
+
+// A packedStream is the chunks of one kind of a block, read one by one as needed.
+type packedStream struct {
+	block  *Block
+	refs   []*ChunkRef
+	starts []int    // of each chunk in the stream, and the end of all
+	data   [][]byte // nil: not read yet
+}
+
+func (b *Block) packed(kind ChunkKind) *packedStream {
+	p := &packedStream{block: b, starts: []int{0}}
+	for i := range b.Meta.Chunks {
+		if c := &b.Meta.Chunks[i]; c.Kind == kind {
+			p.refs = append(p.refs, c)
+			p.starts = append(p.starts, p.starts[len(p.starts)-1]+int(c.Raw))
+		}
+	}
+	p.data = make([][]byte, len(p.refs))
+	return p
+}
+
+// bytes returns n bytes at a position. A column's payload is never split between chunks.
+func (p *packedStream) bytes(at, n int) ([]byte, error) {
+	if n == 0 {
+		return nil, nil
+	}
+	lo, hi := 0, len(p.refs)
+	for lo < hi {
+		if mid := (lo + hi) / 2; p.starts[mid+1] <= at {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	if lo == len(p.refs) || at < p.starts[lo] || at+n > p.starts[lo+1] {
+		return nil, fmt.Errorf("column of %d bytes at %d is outside its chunks", n, at)
+	}
+	if p.data[lo] == nil {
+		data, err := p.block.read(p.refs[lo])
+		if err != nil {
+			return nil, err
+		}
+		p.data[lo] = data
+	}
+	return p.data[lo][at-p.starts[lo]:][:n:n], nil
+}
+
+// columns reads the directory of the columns; nil if the block has no templates.
+func (b *Block) columns() (*blockColumns, error) {
+	ref := b.Meta.find(ChunkColumns)
+	if ref == nil {
+		return nil, nil
+	}
+	raw, err := b.read(ref)
+	if err != nil {
+		return nil, err
+	}
+	c := &blockColumns{block: b}
+	for i, kind := range streamKinds {
+		c.payloads[i] = b.packed(kind)
+	}
+	if err := c.parse(raw); err != nil {
+		return nil, b.damage(ChunkColumns, err)
+	}
+	return c, nil
+}
+
+func (c *blockColumns) parse(raw []byte) error {
+	r := reader{b: raw}
+	var at [streamCount]int
+	total := 0
+	count := r.uvarint(min(maxTemplates, uint64(len(raw))))
+	c.templates = make([]blockTemplate, count)
+	all := c.block.file.templates
+	for i := range c.templates {
+		t := &c.templates[i]
+		t.id = uint32(r.uvarint(uint64(len(all)) - 1))
+		t.rows = int(r.uvarint(uint64(c.block.Meta.Rows)))
+		if r.err != nil || len(all) == 0 || t.rows == 0 {
+			return fmt.Errorf("template %d: %w", i, r.fault())
+		}
+		total += t.rows
+		t.template = all[t.id]
+		t.columns = make([]column, t.template.slots())
+		for k := range t.columns {
+			if err := t.columns[k].parse(&r, t.rows, &at); err != nil {
+				return fmt.Errorf("template %d, slot %d: %w", i, k, err)
+			}
+		}
+	}
+	if err := r.done(); err != nil {
+		return err
+	}
+	if total > int(c.block.Meta.Rows) {
+		return fmt.Errorf("columns of %d rows in a block of %d", total, c.block.Meta.Rows)
+	}
+	return nil
+}
+
+// parse reads a column's directory entry and moves `at` behind its payload.
+func (c *column) parse(r *reader, rows int, at *[streamCount]int) error {
+	c.encoding, c.rows, c.at = columnEncoding(r.uvarint(uint64(columnText))), rows, *at
+	switch c.encoding {
+	case columnConst:
+		c.entries = [][]byte{r.bytes(maxColumnBytes)}
+	case columnNumber, columnPlanes:
+		c.format, c.parameter = numberFormat(r.uvarint(uint64(formatTime))), uint8(r.uvarint(255))
+		c.smallest, c.width = r.varint(), uint(r.uvarint(64))
+		switch {
+		case c.format == formatFixed && (c.parameter == 0 || c.parameter > maxDigits),
+			c.format == formatPoint && (c.parameter == 0 || c.parameter > maxDigits),
+			c.format == formatTime && c.parameter >= timePatterns:
+			return fmt.Errorf("number format %d with parameter %d", c.format, c.parameter)
+		}
+		if c.format == formatDigits {
+			c.lenMin, c.lenWidth = uint8(r.uvarint(maxDigits)), uint(r.uvarint(8))
+			at[streamBits] += packedSize(rows, c.lenWidth)
+		}
+		if c.encoding == columnNumber {
+			at[streamBits] += packedSize(rows, c.width)
+		} else {
+			at[streamNumbers] += rows * planes(c.width)
+		}
+	case columnDict, columnDictID:
+		c.entries = make([][]byte, r.uvarint(min(dictLimit, uint64(len(r.b)))))
+		for i := range c.entries {
+			c.entries[i] = r.bytes(maxColumnBytes)
+		}
+		if len(c.entries) == 0 {
+			return errors.New("empty dictionary")
+		}
+		c.width = uint(bits.Len(uint(len(c.entries) - 1)))
+		if c.encoding == columnDict {
+			at[streamBits] += packedSize(rows, c.width)
+		} else {
+			at[streamIDs] += rows * planes(c.width)
+		}
+	case columnHex:
+		c.parameter = uint8(r.uvarint(1))
+		c.smallest = int64(r.uvarint(maxHexDigits))
+		at[streamBits] += rows * int((c.smallest+1)/2)
+	case columnText:
+		c.smallest, c.width = int64(r.uvarint(maxColumnBytes)), uint(r.uvarint(32))
+		at[streamBits] += packedSize(rows, c.width)
+		// The bytes' length is known when the lengths are: it is stored beside them.
+		at[streamText] += int(r.uvarint(maxColumnBytes))
+		c.lenWidth = uint(at[streamText] - c.at[streamText])
+	}
+	return r.err
+}
+
+// planes is the bytes of a number in byte planes.
+func planes(width uint) int { return int(width+7) / 8 }
+
+// load decodes the column's payload.
+func (c *blockColumns) load(col *column) error {
+	if col.decoded {
+		return nil
+	}
+	err := c.loadPayload(col)
+	if err != nil && !errors.Is(err, ErrCorrupt) {
+		err = c.block.damage(ChunkColumns, err)
+	}
+	col.decoded = err == nil
+	return err
+}
+
+func (c *blockColumns) loadPayload(col *column) error {
+	n := col.rows
+	bitsAt := col.at[streamBits]
+	packed := func(width uint) ([]uint64, error) {
+		b, err := c.payloads[streamBits].bytes(bitsAt, packedSize(n, width))
+		if err != nil {
+			return nil, err
+		}
+		bitsAt += len(b)
+		out := make([]uint64, n)
+		unpack(out, b, width)
+		return out, nil
+	}
+	inPlanes := func(stream int) ([]uint64, error) {
+		k := planes(col.width)
+		b, err := c.payloads[stream].bytes(col.at[stream], n*k)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]uint64, n)
+		for p := range k {
+			for i, v := range b[p*n : (p+1)*n] {
+				out[i] |= uint64(v) << (8 * p)
+			}
+		}
+		return out, nil
+	}
+	var err error
+	switch col.encoding {
+	case columnNumber, columnPlanes:
+		if col.format == formatDigits {
+			if col.lengths, err = packed(col.lenWidth); err != nil {
+				return err
+			}
+			for i := range col.lengths {
+				if col.lengths[i] += uint64(col.lenMin); col.lengths[i] > maxDigits || col.lengths[i] == 0 {
+					return fmt.Errorf("number of %d digits", col.lengths[i])
+				}
+			}
+		}
+		if col.encoding == columnNumber {
+			col.numbers, err = packed(col.width)
+		} else {
+			col.numbers, err = inPlanes(streamNumbers)
+		}
+	case columnDict, columnDictID:
+		if col.encoding == columnDict {
+			col.numbers, err = packed(col.width)
+		} else {
+			col.numbers, err = inPlanes(streamIDs)
+		}
+		for _, id := range col.numbers {
+			if id >= uint64(len(col.entries)) {
+				return fmt.Errorf("id %d in a dictionary of %d", id, len(col.entries))
+			}
+		}
+	case columnHex:
+		col.payload, err = c.payloads[streamBits].bytes(bitsAt, n*int((col.smallest+1)/2))
+	case columnText:
+		if col.numbers, err = packed(col.width); err != nil {
+			return err
+		}
+		end := uint64(0)
+		for i, l := range col.numbers {
+			end += l + uint64(col.smallest)
+			col.numbers[i] = end
+		}
+		if end != uint64(col.lenWidth) {
+			return fmt.Errorf("text of %d bytes, want %d", col.lenWidth, end)
+		}
+		col.payload, err = c.payloads[streamText].bytes(col.at[streamText], int(end))
+	}
+	return err
+}
+
+// append appends the text of value i, which belongs to a row with timestamp ts. The
+// column must be loaded.
+func (col *column) append(dst []byte, i int, ts int64) []byte {
+	switch col.encoding {
+	case columnConst:
+		return append(dst, col.entries[0]...)
+	case columnDict, columnDictID:
+		return append(dst, col.entries[col.numbers[i]]...)
+	case columnText:
+		start := uint64(0)
+		if i > 0 {
+			start = col.numbers[i-1]
+		}
+		return append(dst, col.payload[start:col.numbers[i]]...)
+	case columnHex:
+		return col.appendHex(dst, i)
+	}
+	x := col.smallest + int64(col.numbers[i])
+	switch col.format {
+	case formatFixed:
+		return digits(dst, x, int(col.parameter))
+	case formatDigits:
+		return digits(dst, x, int(col.lengths[i]))
+	case formatPoint:
+		return appendPoint(dst, x, int(col.parameter))
+	case formatIPv4:
+		for shift := 24; shift >= 0; shift -= 8 {
+			dst = strconv.AppendUint(dst, uint64(x)>>shift&255, 10)
+			if shift > 0 {
+				dst = append(dst, '.')
+			}
+		}
+		return dst
+	case formatTime:
+		p := timePattern(col.parameter)
+		return p.append(dst, floor(ts, p.unit())+x)
+	}
+	return strconv.AppendInt(dst, x, 10)
+}
+
+func appendPoint(dst []byte, x int64, scale int) []byte {
+	if x < 0 {
+		dst = append(dst, '-')
+		x = -x
+	}
+	var b [24]byte
+	d := strconv.AppendUint(b[:0], uint64(x), 10)
+	for len(d) <= scale {
+		d = append(d[:1], d...)
+		d[0] = '0'
+	}
+	dst = append(dst, d[:len(d)-scale]...)
+	dst = append(dst, '.')
+	return append(dst, d[len(d)-scale:]...)
+}
+
+const hexUpper = "0123456789ABCDEF"
+
+func (col *column) appendHex(dst []byte, i int) []byte {
+	table := hexDigits
+	if col.parameter == 1 {
+		table = hexUpper
+	}
+	length := int(col.smallest)
+	size := (length + 1) / 2
+	for k, v := range col.payload[i*size : (i+1)*size] {
+		if 2*k+1 < length {
+			dst = append(dst, table[v>>4])
+		}
+		dst = append(dst, table[v&15])
+	}
+	return dst
+}
+
+// number returns value i as a number, if the column stores numbers: the decimal value
+// is mantissa / 10^scale.
+func (col *column) number(i int) (mantissa int64, scale int, ok bool) {
+	if col.encoding != columnNumber && col.encoding != columnPlanes {
+		return 0, 0, false
+	}
+	switch col.format {
+	case formatDecimal, formatFixed, formatDigits:
+		return col.smallest + int64(col.numbers[i]), 0, true
+	case formatPoint:
+		return col.smallest + int64(col.numbers[i]), int(col.parameter), true
+	}
+	return 0, 0, false
+}
+
+// appendTemplateIDs writes the row → local template column, as two byte planes.
+func appendTemplateIDs(dst []byte, ids []uint16) []byte {
+	for _, id := range ids {
+		dst = append(dst, byte(id))
+	}
+	for _, id := range ids {
+		dst = append(dst, byte(id>>8))
+	}
+	return dst
+}
+
+// fallbackID marks a row whose line is stored as it is.
+const fallbackID = math.MaxUint16
+
+// templateIDs decodes TID; nil if the block has no templates.
+func (b *Block) templateIDs() ([]uint16, error) {
+	ref := b.Meta.find(ChunkTemplateIDs)
+	if ref == nil {
+		return nil, nil
+	}
+	raw, err := b.read(ref)
+	if err != nil {
+		return nil, err
+	}
+	n := int(b.Meta.Rows)
+	if len(raw) != 2*n {
+		return nil, b.damage(ChunkTemplateIDs, fmt.Errorf("%d bytes, want %d", len(raw), 2*n))
+	}
+	ids := make([]uint16, n)
+	for i := range ids {
+		ids[i] = uint16(raw[i]) | uint16(raw[n+i])<<8
+	}
+	return ids, nil
+}

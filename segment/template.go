@@ -1,0 +1,95 @@
+package segment
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+)
+
+// A Template is the shape that lines have in common: literals, and slots between them.
+type Template struct {
+	kind     templateKind
+	key      []byte   // canonical form
+	literals [][]byte // one more than slots; parts of key
+}
+
+// slots returns how many values a line of the template has.
+func (t *Template) slots() int { return len(t.literals) - 1 }
+
+// parseTemplate decodes a canonical form.
+func parseTemplate(key []byte) (*Template, error) {
+	if len(key) < 2 || len(key) > maxTemplateKey || templateKind(key[0]) > templateLogfmt {
+		return nil, corrupt("template", "%d bytes", len(key))
+	}
+	t := &Template{kind: templateKind(key[0]), key: key}
+	r := reader{b: key[1:]}
+	for len(r.b) > 0 && r.err == nil {
+		t.literals = append(t.literals, r.bytes(uint64(len(r.b))))
+	}
+	if r.err != nil || len(t.literals)-1 > maxSlots {
+		return nil, corrupt("template", "%d literals: %v", len(t.literals), r.fault())
+	}
+	return t, nil
+}
+
+// text is the template for people, with ◊ for slots.
+func (t *Template) text() string { return string(bytes.Join(t.literals, []byte("◊"))) }
+
+// A templateTable numbers the templates of a segment in the order of their first use.
+type templateTable struct {
+	templates []*Template
+	ids       map[string]uint32
+	bytes     int
+}
+
+// find returns the number of a template.
+func (t *templateTable) find(key []byte) (uint32, bool) {
+	id, ok := t.ids[string(key)]
+	return id, ok
+}
+
+// add numbers a new template, if the table has room.
+func (t *templateTable) add(key []byte) (uint32, bool) {
+	if len(t.templates) >= maxTemplates || t.bytes+len(key) > maxTemplateBytes {
+		return 0, false
+	}
+	own := bytes.Clone(key)
+	template, err := parseTemplate(own)
+	if err != nil {
+		return 0, false
+	}
+	if t.ids == nil {
+		t.ids = map[string]uint32{}
+	}
+	id := uint32(len(t.templates))
+	t.ids[string(own)] = id
+	t.templates = append(t.templates, template)
+	t.bytes += len(own)
+	return id, true
+}
+
+func appendTemplates(dst []byte, templates []*Template) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(templates)))
+	for _, t := range templates {
+		dst = binary.AppendUvarint(dst, uint64(len(t.key)))
+		dst = append(dst, t.key...)
+	}
+	return dst
+}
+
+func parseTemplates(r *reader) ([]*Template, error) {
+	n := r.uvarint(min(maxTemplates, uint64(len(r.b))))
+	templates := make([]*Template, 0, n)
+	for range n {
+		key := r.bytes(maxTemplateKey)
+		if r.err != nil {
+			return nil, fmt.Errorf("templates: %w", r.err)
+		}
+		t, err := parseTemplate(key)
+		if err != nil {
+			return nil, err
+		}
+		templates = append(templates, t)
+	}
+	return templates, nil
+}

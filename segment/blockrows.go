@@ -99,7 +99,7 @@ func (r *blockReader) append(dst []byte, row int) ([]byte, error) {
 	t := &r.columns.templates[id]
 	if !r.loaded[id] {
 		for k := range t.columns {
-			if err := r.columns.load(&t.columns[k]); err != nil {
+			if err := r.columns.load(t, &t.columns[k]); err != nil {
 				return nil, err
 			}
 		}

@@ -172,12 +172,13 @@ func (e *BlockEncoder) encodeColumns(m *BlockMeta, table *templateTable, locals 
 		for _, row := range rows {
 			s.times = append(s.times, e.times[e.sorted[row]])
 		}
+		w.begin()
 		for slot := range table.templates[shape.id].slots() {
 			s.spans = s.spans[:0]
 			for _, row := range rows {
 				s.spans = append(s.spans, s.values[int(s.valuesAt[row])+slot])
 			}
-			w.add(&columnSource{text: e.text, spans: s.spans, times: s.times})
+			w.add(slot, &columnSource{text: e.text, spans: s.spans, times: s.times})
 			w.cut(&cuts)
 		}
 	}

@@ -3,6 +3,7 @@ package segment
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 )
 
 // columnEncoding says how the values of one slot of one template in a block are stored.
@@ -13,10 +14,19 @@ const (
 	columnConst  columnEncoding = 0 // one value for all rows, in COLUMNS
 	columnNumber columnEncoding = 1 // numbers less the smallest, packed in bits in BIN
 	columnPlanes columnEncoding = 2 // the same as byte planes in NUM
-	columnDict   columnEncoding = 3 // the distinct values in COLUMNS, ids packed in BIN
-	columnDictID columnEncoding = 4 // the same, ids as byte planes in ID
+	columnDict   columnEncoding = 3 // the distinct values in COLUMNS, and ids
 	columnHex    columnEncoding = 5 // hex digits, two in a byte, in BIN
 	columnText   columnEncoding = 6 // lengths packed in BIN, bytes in STR
+	columnSplit  columnEncoding = 7 // numbers whose leading digits repeat: a dictionary of these, and the other digits packed in BIN
+)
+
+// idStorage says how the ids of a dictionary are stored.
+type idStorage uint8
+
+const (
+	idsPacked  idStorage = 0 // packed in BIN
+	idsPlanes  idStorage = 1 // byte planes in ID
+	idsDerived idStorage = 2 // they follow from the ids of an earlier slot of the template, by a map in COLUMNS
 )
 
 // numberFormat says how a number of a columnNumber or columnPlanes is written.
@@ -50,6 +60,19 @@ type columnWriter struct {
 	distinct  []string
 	ids       []uint32
 	seen      map[int64]struct{}
+
+	// Of the template being written: the columns that have ids.
+	vectors []idVector
+	mapping []int32
+	highs   map[int64]uint32
+	high    []int64
+}
+
+// An idVector is the ids of one column.
+type idVector struct {
+	slot  int
+	count int
+	ids   []uint32
 }
 
 // The packed streams of a block.
@@ -72,8 +95,66 @@ type columnSource struct {
 
 func (c *columnSource) value(i int) []byte { return c.text[c.spans[i].start:c.spans[i].end] }
 
+// begin starts a template.
+func (w *columnWriter) begin() { w.vectors = w.vectors[:0] }
+
+// addIDs writes a column's ids, below count: not at all if they follow from those of an
+// earlier column, as when two fields of a log always change together.
+func (w *columnWriter) addIDs(slot int, ids []uint32, count int) {
+	for i := range w.vectors {
+		v := &w.vectors[i]
+		if v.count > len(ids)/2 || !w.derive(v, ids) {
+			continue
+		}
+		w.directory = append(w.directory, byte(idsDerived), byte(v.slot))
+		for _, id := range w.mapping {
+			w.directory = binary.AppendUvarint(w.directory, uint64(max(id, 0)))
+		}
+		return
+	}
+	if len(w.vectors) < cap(w.vectors) {
+		w.vectors = w.vectors[:len(w.vectors)+1]
+	} else {
+		w.vectors = append(w.vectors, idVector{})
+	}
+	v := &w.vectors[len(w.vectors)-1]
+	v.slot, v.count, v.ids = slot, count, append(v.ids[:0], ids...)
+	width := uint(bits.Len(uint(count - 1)))
+	if len(ids) < planesFrom {
+		w.directory = append(w.directory, byte(idsPacked))
+		for _, id := range ids {
+			w.packed.put(uint64(id), width)
+		}
+		w.packed.flush()
+		return
+	}
+	w.directory = append(w.directory, byte(idsPlanes))
+	for plane := uint(0); plane < width; plane += 8 {
+		for _, id := range ids {
+			w.streams[streamIDs] = append(w.streams[streamIDs], byte(id>>plane))
+		}
+	}
+}
+
+// derive finds the map from an earlier column's ids, if there is one.
+func (w *columnWriter) derive(v *idVector, ids []uint32) bool {
+	w.mapping = w.mapping[:0]
+	for range v.count {
+		w.mapping = append(w.mapping, -1)
+	}
+	for i, id := range ids {
+		switch known := w.mapping[v.ids[i]]; {
+		case known < 0:
+			w.mapping[v.ids[i]] = int32(id)
+		case known != int32(id):
+			return false
+		}
+	}
+	return true
+}
+
 // add encodes a column: as the narrowest of what its values allow.
-func (w *columnWriter) add(c *columnSource) {
+func (w *columnWriter) add(slot int, c *columnSource) {
 	n := len(c.spans)
 	first := c.value(0)
 	constant := true
@@ -85,10 +166,10 @@ func (w *columnWriter) add(c *columnSource) {
 		w.bytes(first)
 		return
 	}
-	if format, parameter, ok := w.parse(c); ok && w.addNumbers(format, parameter) {
+	if format, parameter, ok := w.parse(c); ok && w.addNumbers(slot, format, parameter) {
 		return
 	}
-	if w.addDict(c) {
+	if w.addDict(slot, c) {
 		return
 	}
 	if w.addHex(c) {
@@ -287,7 +368,7 @@ func floor(t, unit int64) int64 {
 
 // addNumbers encodes w.numbers. It declines if few distinct values make a dictionary
 // the better choice.
-func (w *columnWriter) addNumbers(format numberFormat, parameter uint8) bool {
+func (w *columnWriter) addNumbers(slot int, format numberFormat, parameter uint8) bool {
 	smallest, largest := w.numbers[0], w.numbers[0]
 	for _, x := range w.numbers {
 		smallest, largest = min(smallest, x), max(largest, x)
@@ -297,6 +378,9 @@ func (w *columnWriter) addNumbers(format numberFormat, parameter uint8) bool {
 	n := len(w.numbers)
 	if width > 8 && n >= 32 && format != formatTime && w.fewDistinct(n/4) {
 		return false
+	}
+	if width > 8 && n >= splitFrom && format != formatTime && w.addSplit(slot, format, parameter, smallest, largest) {
+		return true
 	}
 	planes := n >= planesFrom && width > 0
 	encoding := columnNumber
@@ -357,7 +441,7 @@ func (w *columnWriter) fewDistinct(limit int) bool {
 }
 
 // addDict encodes values that repeat.
-func (w *columnWriter) addDict(c *columnSource) bool {
+func (w *columnWriter) addDict(slot int, c *columnSource) bool {
 	n := len(c.spans)
 	limit := min(n/2, dictLimit)
 	if w.dict == nil {
@@ -379,29 +463,87 @@ func (w *columnWriter) addDict(c *columnSource) bool {
 		}
 		w.ids = append(w.ids, id)
 	}
-	width := uint(bits.Len(uint(len(w.distinct) - 1)))
-	encoding := columnDict
-	if n >= planesFrom {
-		encoding = columnDictID
-	}
-	w.directory = append(w.directory, byte(encoding))
+	w.directory = append(w.directory, byte(columnDict))
 	w.directory = binary.AppendUvarint(w.directory, uint64(len(w.distinct)))
 	for _, v := range w.distinct {
 		w.directory = binary.AppendUvarint(w.directory, uint64(len(v)))
 		w.directory = append(w.directory, v...)
 	}
-	if encoding == columnDict {
-		for _, id := range w.ids {
-			w.packed.put(uint64(id), width)
-		}
-		w.packed.flush()
-		return true
+	w.addIDs(slot, w.ids, len(w.distinct))
+	return true
+}
+
+const (
+	splitFrom   = 24 // rows from which on numbers are tried to be split
+	splitSample = 48 // of which are looked at to find where
+)
+
+var powersOf10 = [maxDigits + 1]int64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18}
+
+// addSplit encodes w.numbers as leading digits out of a dictionary and the digits behind
+// them, if that is clearly smaller: ids that are given out in ranges look like this.
+func (w *columnWriter) addSplit(slot int, format numberFormat, parameter uint8, smallest, largest int64) bool {
+	if smallest < 0 {
+		return false
 	}
-	for plane := uint(0); plane < width; plane += 8 {
-		for _, id := range w.ids {
-			w.streams[streamIDs] = append(w.streams[streamIDs], byte(id>>plane))
+	n := len(w.numbers)
+	step := max(n/splitSample, 1)
+	whole := float64(bits.Len64(uint64(largest - smallest)))
+	best, bestCost := 0, whole*0.9
+	for k := 1; k <= maxDigits && powersOf10[k] <= largest; k++ {
+		w.high = w.high[:0]
+		for i := 0; i < n; i += step {
+			w.high = append(w.high, w.numbers[i]/powersOf10[k])
+		}
+		slices.Sort(w.high)
+		sample := len(w.high)
+		distinct := len(slices.Compact(w.high))
+		if distinct*2 > sample {
+			continue
+		}
+		// Bits a number: of the low digits, of the id, and of the dictionary, of which the
+		// sample shows a part only.
+		cost := float64(k)*3.3219 + float64(bits.Len(uint(distinct))) + float64(distinct*32)/float64(n)
+		if cost < bestCost {
+			best, bestCost = k, cost
 		}
 	}
+	if best == 0 {
+		return false
+	}
+	if w.highs == nil {
+		w.highs = map[int64]uint32{}
+	}
+	clear(w.highs)
+	w.high, w.ids = w.high[:0], w.ids[:0]
+	power := powersOf10[best]
+	for _, x := range w.numbers {
+		h := x / power
+		id, ok := w.highs[h]
+		if !ok {
+			if len(w.high) >= min(n/3, dictLimit) {
+				return false
+			}
+			id = uint32(len(w.high))
+			w.highs[h] = id
+			w.high = append(w.high, h)
+		}
+		w.ids = append(w.ids, id)
+	}
+	w.directory = append(w.directory, byte(columnSplit), byte(format), parameter, byte(best))
+	w.directory = binary.AppendUvarint(w.directory, uint64(len(w.high)))
+	for _, h := range w.high {
+		w.directory = binary.AppendUvarint(w.directory, uint64(h))
+	}
+	if format == formatDigits {
+		w.addLengths(w.lengths)
+	}
+	w.addIDs(slot, w.ids, len(w.high))
+	width := uint(bits.Len64(uint64(power - 1)))
+	for _, x := range w.numbers {
+		w.packed.put(uint64(x%power), width)
+	}
+	w.packed.flush()
 	return true
 }
 

@@ -19,12 +19,21 @@ type column struct {
 	rows      int
 	lenMin    uint8 // formatDigits: of the numbers of digits
 	lenWidth  uint
-	entries   [][]byte // columnConst: one; columnDict, columnDictID: the dictionary
+	entries   [][]byte // columnConst: one; columnDict: the dictionary
+	power     int64    // columnSplit: of the leading digits' unit
+	high      []int64  // columnSplit: the dictionary of the leading digits
+
+	// Ids, of columnDict and columnSplit.
+	count   int // of the dictionary
+	storage idStorage
+	source  int      // idsDerived: slot
+	mapping []uint32 // idsDerived: by the ids of the source
+	ids     []uint32
 
 	at [streamCount]int // where its payload begins in each packed stream
 
 	decoded bool
-	numbers []uint64 // numbers less smallest; ids; lengths turned into ends
+	numbers []uint64 // numbers less smallest; lengths turned into ends
 	lengths []uint64 // formatDigits
 	payload []byte   // columnHex, columnText
 }
@@ -128,7 +137,7 @@ func (c *blockColumns) parse(raw []byte) error {
 		t.template = all[t.id]
 		t.columns = make([]column, t.template.slots())
 		for k := range t.columns {
-			if err := t.columns[k].parse(&r, t.rows, &at); err != nil {
+			if err := t.columns[k].parse(&r, t.rows, t.columns[:k], &at); err != nil {
 				return fmt.Errorf("template %d, slot %d: %w", i, k, err)
 			}
 		}
@@ -143,8 +152,8 @@ func (c *blockColumns) parse(raw []byte) error {
 }
 
 // parse reads a column's directory entry and moves `at` behind its payload.
-func (c *column) parse(r *reader, rows int, at *[streamCount]int) error {
-	c.encoding, c.rows, c.at = columnEncoding(r.uvarint(uint64(columnText))), rows, *at
+func (c *column) parse(r *reader, rows int, earlier []column, at *[streamCount]int) error {
+	c.encoding, c.rows, c.at = columnEncoding(r.uvarint(uint64(columnSplit))), rows, *at
 	switch c.encoding {
 	case columnConst:
 		c.entries = [][]byte{r.bytes(maxColumnBytes)}
@@ -166,20 +175,31 @@ func (c *column) parse(r *reader, rows int, at *[streamCount]int) error {
 		} else {
 			at[streamNumbers] += rows * planes(c.width)
 		}
-	case columnDict, columnDictID:
+	case columnDict:
 		c.entries = make([][]byte, r.uvarint(min(dictLimit, uint64(len(r.b)))))
 		for i := range c.entries {
 			c.entries[i] = r.bytes(maxColumnBytes)
 		}
-		if len(c.entries) == 0 {
-			return errors.New("empty dictionary")
+		if err := c.parseIDs(r, rows, len(c.entries), earlier, at); err != nil {
+			return err
 		}
-		c.width = uint(bits.Len(uint(len(c.entries) - 1)))
-		if c.encoding == columnDict {
-			at[streamBits] += packedSize(rows, c.width)
-		} else {
-			at[streamIDs] += rows * planes(c.width)
+	case columnSplit:
+		c.format, c.parameter = numberFormat(r.uvarint(uint64(formatIPv4))), uint8(r.uvarint(maxDigits))
+		low := r.uvarint(maxDigits)
+		c.power = powersOf10[low]
+		c.high = make([]int64, r.uvarint(min(dictLimit, uint64(len(r.b)))))
+		for i := range c.high {
+			c.high[i] = int64(r.uvarint(uint64(math.MaxInt64 / c.power)))
 		}
+		if c.format == formatDigits {
+			c.lenMin, c.lenWidth = uint8(r.uvarint(maxDigits)), uint(r.uvarint(8))
+			at[streamBits] += packedSize(rows, c.lenWidth)
+		}
+		if err := c.parseIDs(r, rows, len(c.high), earlier, at); err != nil {
+			return err
+		}
+		c.width = uint(bits.Len64(uint64(c.power - 1)))
+		at[streamBits] += packedSize(rows, c.width)
 	case columnHex:
 		c.parameter = uint8(r.uvarint(1))
 		c.smallest = int64(r.uvarint(maxHexDigits))
@@ -194,15 +214,47 @@ func (c *column) parse(r *reader, rows int, at *[streamCount]int) error {
 	return r.err
 }
 
+// parseIDs reads how the ids of a dictionary of count entries are stored.
+func (c *column) parseIDs(r *reader, rows, count int, earlier []column, at *[streamCount]int) error {
+	if count == 0 {
+		return errors.New("empty dictionary")
+	}
+	c.count = count
+	c.storage = idStorage(r.uvarint(uint64(idsDerived)))
+	switch c.storage {
+	case idsPacked:
+		at[streamBits] += packedSize(rows, c.idWidth())
+	case idsPlanes:
+		at[streamIDs] += rows * planes(c.idWidth())
+	case idsDerived:
+		c.source = int(r.uvarint(maxSlots))
+		if c.source >= len(earlier) || earlier[c.source].count == 0 || earlier[c.source].storage == idsDerived {
+			return fmt.Errorf("ids that follow from those of slot %d", c.source)
+		}
+		c.mapping = make([]uint32, earlier[c.source].count)
+		for i := range c.mapping {
+			c.mapping[i] = uint32(r.uvarint(uint64(count) - 1))
+		}
+	}
+	return r.err
+}
+
+func (c *column) idWidth() uint { return uint(bits.Len(uint(c.count - 1))) }
+
 // planes is the bytes of a number in byte planes.
 func planes(width uint) int { return int(width+7) / 8 }
 
-// load decodes the column's payload.
-func (c *blockColumns) load(col *column) error {
+// load decodes the payload of a column of a template.
+func (c *blockColumns) load(t *blockTemplate, col *column) error {
 	if col.decoded {
 		return nil
 	}
-	err := c.loadPayload(col)
+	if col.storage == idsDerived {
+		if err := c.load(t, &t.columns[col.source]); err != nil {
+			return err
+		}
+	}
+	err := c.loadPayload(t, col)
 	if err != nil && !errors.Is(err, ErrCorrupt) {
 		err = c.block.damage(ChunkColumns, err)
 	}
@@ -210,7 +262,7 @@ func (c *blockColumns) load(col *column) error {
 	return err
 }
 
-func (c *blockColumns) loadPayload(col *column) error {
+func (c *blockColumns) loadPayload(t *blockTemplate, col *column) error {
 	n := col.rows
 	bitsAt := col.at[streamBits]
 	packed := func(width uint) ([]uint64, error) {
@@ -223,8 +275,8 @@ func (c *blockColumns) loadPayload(col *column) error {
 		unpack(out, b, width)
 		return out, nil
 	}
-	inPlanes := func(stream int) ([]uint64, error) {
-		k := planes(col.width)
+	inPlanes := func(stream int, width uint) ([]uint64, error) {
+		k := planes(width)
 		b, err := c.payloads[stream].bytes(col.at[stream], n*k)
 		if err != nil {
 			return nil, err
@@ -238,33 +290,56 @@ func (c *blockColumns) loadPayload(col *column) error {
 		return out, nil
 	}
 	var err error
-	switch col.encoding {
-	case columnNumber, columnPlanes:
-		if col.format == formatDigits {
-			if col.lengths, err = packed(col.lenWidth); err != nil {
-				return err
-			}
-			for i := range col.lengths {
-				if col.lengths[i] += uint64(col.lenMin); col.lengths[i] > maxDigits || col.lengths[i] == 0 {
-					return fmt.Errorf("number of %d digits", col.lengths[i])
-				}
+	if col.format == formatDigits && (col.encoding == columnNumber || col.encoding == columnPlanes || col.encoding == columnSplit) {
+		if col.lengths, err = packed(col.lenWidth); err != nil {
+			return err
+		}
+		for i := range col.lengths {
+			if col.lengths[i] += uint64(col.lenMin); col.lengths[i] > maxDigits || col.lengths[i] == 0 {
+				return fmt.Errorf("number of %d digits", col.lengths[i])
 			}
 		}
+	}
+	if col.count > 0 {
+		var ids []uint64
+		switch col.storage {
+		case idsPacked:
+			ids, err = packed(col.idWidth())
+		case idsPlanes:
+			ids, err = inPlanes(streamIDs, col.idWidth())
+		}
+		if err != nil {
+			return err
+		}
+		col.ids = make([]uint32, n)
+		if col.storage == idsDerived {
+			for i, id := range t.columns[col.source].ids {
+				col.ids[i] = col.mapping[id]
+			}
+		}
+		for i, id := range ids {
+			if id >= uint64(col.count) {
+				return fmt.Errorf("id %d in a dictionary of %d", id, col.count)
+			}
+			col.ids[i] = uint32(id)
+		}
+	}
+	switch col.encoding {
+	case columnNumber, columnPlanes:
 		if col.encoding == columnNumber {
 			col.numbers, err = packed(col.width)
 		} else {
-			col.numbers, err = inPlanes(streamNumbers)
+			col.numbers, err = inPlanes(streamNumbers, col.width)
 		}
-	case columnDict, columnDictID:
-		if col.encoding == columnDict {
-			col.numbers, err = packed(col.width)
-		} else {
-			col.numbers, err = inPlanes(streamIDs)
+	case columnSplit:
+		if col.numbers, err = packed(col.width); err != nil {
+			return err
 		}
-		for _, id := range col.numbers {
-			if id >= uint64(len(col.entries)) {
-				return fmt.Errorf("id %d in a dictionary of %d", id, len(col.entries))
+		for i, low := range col.numbers {
+			if low >= uint64(col.power) {
+				return fmt.Errorf("low digits %d, must be below %d", low, col.power)
 			}
+			col.numbers[i] += uint64(col.high[col.ids[i]]) * uint64(col.power)
 		}
 	case columnHex:
 		col.payload, err = c.payloads[streamBits].bytes(bitsAt, n*int((col.smallest+1)/2))
@@ -291,8 +366,8 @@ func (col *column) append(dst []byte, i int, ts int64) []byte {
 	switch col.encoding {
 	case columnConst:
 		return append(dst, col.entries[0]...)
-	case columnDict, columnDictID:
-		return append(dst, col.entries[col.numbers[i]]...)
+	case columnDict:
+		return append(dst, col.entries[col.ids[i]]...)
 	case columnText:
 		start := uint64(0)
 		if i > 0 {
@@ -362,7 +437,7 @@ func (col *column) appendHex(dst []byte, i int) []byte {
 // number returns value i as a number, if the column stores numbers: the decimal value
 // is mantissa / 10^scale.
 func (col *column) number(i int) (mantissa int64, scale int, ok bool) {
-	if col.encoding != columnNumber && col.encoding != columnPlanes {
+	if col.encoding != columnNumber && col.encoding != columnPlanes && col.encoding != columnSplit {
 		return 0, 0, false
 	}
 	switch col.format {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/logcluster/logcluster/segment"
+	"github.com/logcluster/logcluster/segment/field"
 )
 
 // Kind is what an expression evaluates to.
@@ -276,15 +277,15 @@ func (f *LineFilter) String() string {
 func (r *LogRange) write(b *strings.Builder) {
 	r.Log.write(b)
 	b.WriteString(" [")
-	appendDuration(b, r.Range)
+	b.WriteString(field.FormatDuration(r.Range))
 	b.WriteByte(']')
 	switch {
 	case r.Offset > 0:
 		b.WriteString(" offset ")
-		appendDuration(b, r.Offset)
+		b.WriteString(field.FormatDuration(r.Offset))
 	case r.Offset < 0:
 		b.WriteString(" offset -")
-		appendDuration(b, -r.Offset)
+		b.WriteString(field.FormatDuration(-r.Offset))
 	}
 }
 

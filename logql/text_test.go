@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/logcluster/logcluster/segment"
+	"github.com/logcluster/logcluster/segment/field"
 )
 
 func TestParseDuration(t *testing.T) {
@@ -69,10 +70,12 @@ func TestParseDuration(t *testing.T) {
 	for seed := range uint64(2000) {
 		g := newGenerator(seed)
 		d := time.Duration(g.Uint64() >> (1 + g.IntN(63)))
-		var b strings.Builder
-		appendDuration(&b, d)
-		if got, err := ParseDuration(b.String()); err != nil || got != d {
-			t.Errorf("%d is written %q and read %d, %v", d, &b, got, err)
+		if g.IntN(3) == 0 {
+			d = -d
+		}
+		text := field.FormatDuration(d)
+		if got, err := ParseDuration(text); err != nil || got != d {
+			t.Errorf("%d is written %q and read %d, %v", d, text, got, err)
 		}
 	}
 }

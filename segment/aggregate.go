@@ -4,19 +4,29 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
-	"slices"
 )
 
-// Measure is what an aggregation adds up for each entry.
+// Measure is what an aggregation makes of the entries of a series.
 type Measure uint8
 
-// What can be added up without reading more than a line's length.
+// The measures. All but the first two are of the values that the unwrap of the query's
+// pipeline gives the rows: without one there are none.
 const (
-	MeasureCount Measure = iota // 1 for each entry
-	MeasureBytes                // the length of its line
+	MeasureCount     Measure = iota // number of entries
+	MeasureBytes                    // sum of the lengths of their lines
+	MeasureSum                      // sum of their values
+	MeasureMean                     // arithmetic mean
+	MeasureMin                      // smallest; NaN only if there is no other
+	MeasureMax                      // largest; NaN only if there is no other
+	MeasureFirst                    // of the earliest entry; of several the largest
+	MeasureLast                     // of the latest entry; of several the largest
+	MeasureVariance                 // population variance
+	MeasureDeviation                // population standard deviation
+	MeasureQuantile                 // quantile Aggregation.Quantile, interpolated
 )
 
-// A Grouping says which labels of the stream name the series that an entry counts in.
+// A Grouping says which labels name the series that an entry counts in: those of its
+// stream or, if the query has a pipeline, of its PipelineRow.
 type Grouping struct {
 	// Without false: the labels in Names only (none: all entries are one series).
 	// Without true: all labels but those in Names (none: one series a stream).
@@ -47,10 +57,18 @@ const MaxSteps = 1 << 20
 // point - Range < timestamp <= point, as in LogQL's range vectors.
 type Aggregation struct {
 	Measure     Measure
+	Quantile    float64 // of MeasureQuantile; below 0 and above 1 the answer is -Inf and +Inf
 	Grouping    Grouping
 	First, Step int64 // unix nanoseconds, nanoseconds (ignored when Steps is 1)
 	Steps       int   // 1 to MaxSteps
 	Range       int64 // nanoseconds, > 0
+
+	// MaxSeries is how many series may be found in lines before ErrTooManySeries ends the
+	// aggregation; 0: any number. Series of streams alone are not counted.
+	MaxSeries int
+	// MaxValues is how many different values quantiles may gather, for all series and windows
+	// together, before ErrTooManyValues ends the aggregation; 0: 4,194,304 (64 MiB).
+	MaxValues int
 }
 
 // Validate reports what is wrong with the aggregation's bounds.
@@ -125,27 +143,38 @@ func ceilSteps(hi, lo, step uint64, limit int) int {
 	return int(min(q, uint64(limit)))
 }
 
-// A Partial is what one reader found for an Aggregation: sums that can be merged with
-// those of other readers, in any order.
+// A Partial is what one reader found for an Aggregation: it can be merged with those of
+// other readers, in any order. Counts and lengths come out the same whatever the order;
+// sums, means and variances of values may differ in their last digits.
 type Partial struct {
-	Steps  int
-	Series map[string]*PartialSeries // by the key of the labels
+	Measure Measure
+	Steps   int
+	Series  map[string]*PartialSeries // by the key of the labels
+
+	values int // that quantiles hold
 }
 
 // PartialSeries is one series of a Partial.
 type PartialSeries struct {
 	Labels Labels
+
+	// For MeasureCount and MeasureBytes:
 	// Deltas[i] is the difference between the values at points i and i-1, modulo 2⁶⁴,
 	// so that an entry that counts in many points costs two additions.
 	Deltas []uint64
 	// Touched[i] is the same for the number of entries: LogQL leaves out the points
 	// of a series that no entry falls in, also where the value is 0.
 	Touched []uint64
+
+	// Cells, for the other measures: what the entries that count at the same points come to,
+	// in ascending order of these points. An entry costs one cell, however many points it
+	// counts at.
+	Cells []Cell
 }
 
 // NewPartial returns an empty Partial for an aggregation.
 func NewPartial(a *Aggregation) *Partial {
-	return &Partial{Steps: a.Steps, Series: map[string]*PartialSeries{}}
+	return &Partial{Measure: a.Measure, Steps: a.Steps, Series: map[string]*PartialSeries{}}
 }
 
 // For returns the series of the labels, which it adds if there is none.
@@ -153,9 +182,26 @@ func (p *Partial) For(labels Labels) *PartialSeries {
 	key := string(labels.AppendKey(nil))
 	s := p.Series[key]
 	if s == nil {
-		s = &PartialSeries{Labels: labels, Deltas: make([]uint64, p.Steps+1), Touched: make([]uint64, p.Steps+1)}
-		p.Series[key] = s
+		s = p.add(key, labels)
 	}
+	return s
+}
+
+// series is For by the labels' key.
+func (p *Partial) series(key string) *PartialSeries {
+	s := p.Series[key]
+	if s == nil {
+		s = p.add(key, labelsOfKey(key))
+	}
+	return s
+}
+
+func (p *Partial) add(key string, labels Labels) *PartialSeries {
+	s := &PartialSeries{Labels: labels}
+	if p.Measure <= MeasureBytes {
+		s.Deltas, s.Touched = make([]uint64, p.Steps+1), make([]uint64, p.Steps+1)
+	}
+	p.Series[key] = s
 	return s
 }
 
@@ -170,7 +216,8 @@ func (s *PartialSeries) Add(lo, hi int, value, n uint64) {
 	s.Touched[hi] -= n
 }
 
-// Values returns the value and the number of entries at each evaluation point.
+// Values returns the value and the number of entries at each evaluation point, for
+// MeasureCount and MeasureBytes.
 func (s *PartialSeries) Values() (values, entries []uint64) {
 	n := len(s.Deltas) - 1
 	values, entries = make([]uint64, n), make([]uint64, n)
@@ -185,15 +232,19 @@ func (s *PartialSeries) Values() (values, entries []uint64) {
 
 // Merge adds another Partial of the same aggregation to p and leaves that one as it is.
 func (p *Partial) Merge(other *Partial) {
+	p.values += other.values
 	for key, o := range other.Series {
 		s := p.Series[key]
 		if s == nil {
-			p.Series[key] = &PartialSeries{Labels: o.Labels, Deltas: slices.Clone(o.Deltas), Touched: slices.Clone(o.Touched)}
-			continue
+			s = p.add(key, o.Labels)
 		}
 		for i := range o.Deltas {
 			s.Deltas[i] += o.Deltas[i]
 			s.Touched[i] += o.Touched[i]
+		}
+		for i := range o.Cells {
+			c := &o.Cells[i]
+			s.cell(c.Lo, c.Hi).merge(p.Measure, c)
 		}
 	}
 }

@@ -47,6 +47,9 @@ func (b *Block) Select(ctx context.Context, q *Query) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	if q.Pipeline != nil {
+		return b.selectRows(ctx, q, r, runs, offsets)
+	}
 	if len(q.Filters) == 0 && q.Limit > 0 {
 		return b.selectFirst(ctx, q, r, runs, offsets)
 	}
@@ -172,11 +175,13 @@ func (b *Block) aggregate(ctx context.Context, q *Query, s *sums) error {
 	if err := b.sum(ctx, q, b.runs(q, s.matches), s); err != nil {
 		return err
 	}
-	s.commit()
-	return nil
+	return s.commit()
 }
 
 func (b *Block) sum(ctx context.Context, q *Query, runs []*BlockRun, s *sums) error {
+	if s.rows != nil {
+		return b.sumRows(ctx, q, runs, s)
+	}
 	if len(q.Filters) == 0 {
 		runs = slices.DeleteFunc(runs, func(run *BlockRun) bool {
 			lo, hi := s.a.Span(run.MinTimestamp)

@@ -57,10 +57,17 @@ func (u *FrameUnit) Select(ctx context.Context, q *Query) ([]Entry, error) {
 	}
 	c := collector{q: q}
 	cache := newStreamCache(q)
+	var row PipelineRow
 	u.each(q, d, cache.matches, func(s *Stream, i int) {
 		e := Entry{Timestamp: d.Timestamps[i], Stream: s, Line: d.Line(i), Offset: u.Header.Offset + uint64(i)}
 		if d.Metadata != nil {
 			e.Metadata = d.Metadata[i]
+		}
+		if q.Pipeline != nil {
+			if !q.Pipeline.Run(&row, s, e.Metadata, e.Line) {
+				return
+			}
+			e.Parsed = row.Parsed()
 		}
 		c.add(e)
 	})
@@ -79,6 +86,14 @@ func (u *FrameUnit) aggregate(ctx context.Context, q *Query, s *sums) error {
 	}
 	s.begin()
 	u.each(q, d, s.matches, func(stream *Stream, i int) {
+		if s.rows != nil {
+			var metadata Labels
+			if d.Metadata != nil {
+				metadata = d.Metadata[i]
+			}
+			s.rows.add(stream, d.Timestamps[i], metadata, d.Line(i))
+			return
+		}
 		value := uint64(1)
 		if s.a.Measure == MeasureBytes {
 			value = uint64(len(d.Line(i)))
@@ -88,8 +103,7 @@ func (u *FrameUnit) aggregate(ctx context.Context, q *Query, s *sums) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	s.commit()
-	return nil
+	return s.commit()
 }
 
 // EachStream implements Unit. It reads the payload if the streams are not known.

@@ -75,7 +75,7 @@ func (it *unitIterator) Next() bool {
 	}
 	list := &it.open.lists[0]
 	it.current = (*list)[0]
-	it.held -= len(it.current.Line)
+	it.held -= it.current.size()
 	(*list)[0] = Entry{}
 	if *list = (*list)[1:]; len(*list) == 0 {
 		heap.Pop(&it.open)
@@ -114,7 +114,7 @@ func (it *unitIterator) openUnit(u Unit) error {
 	}
 	for i := range entries {
 		entries[i].Shard = it.shard
-		it.held += len(entries[i].Line)
+		it.held += entries[i].size()
 	}
 	if it.held > selectBudget {
 		return fmt.Errorf("%w: more than %d MiB of lines that overlap in time: ask for a shorter time range, fewer streams, or with a limit", ErrTooLarge, selectBudget>>20)
@@ -122,6 +122,15 @@ func (it *unitIterator) openUnit(u Unit) error {
 	it.open.q = it.q
 	heap.Push(&it.open, entries)
 	return nil
+}
+
+// size is the bytes of the entry's line and of what was extracted from it.
+func (e *Entry) size() int {
+	n := len(e.Line)
+	for _, l := range e.Parsed {
+		n += len(l.Name) + len(l.Value)
+	}
+	return n
 }
 
 func (it *unitIterator) At() *Entry { return &it.current }

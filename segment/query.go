@@ -13,6 +13,10 @@ type Entry struct {
 	Stream    *Stream
 	Line      []byte // exactly the bytes that were pushed
 	Metadata  Labels // structured metadata; nil for most entries
+	// Parsed are the labels that a query's Pipeline extracted, __error__ and
+	// __error_details__ among them; nil for a query without. Names are different from those in
+	// Stream and Metadata; values may be empty where a parser keeps empty ones.
+	Parsed Labels
 
 	// Shard and Offset are the entry's identity. Entries of equal time are in the
 	// order of (Shard, Offset).
@@ -33,7 +37,7 @@ type Iterator interface {
 	// Next goes on to the next entry. It returns false at the end and on an error.
 	Next() bool
 	// At returns the current entry. Its Line and Metadata are valid until the next
-	// call of Next or Close; its Stream for ever.
+	// call of Next or Close; its Stream and Parsed for ever.
 	At() *Entry
 	// Err returns the error that ended the iteration, or nil.
 	Err() error
@@ -160,7 +164,9 @@ type Query struct {
 	// Matchers must all match the stream.
 	Matchers []*Matcher
 	// Filters must all keep the line; they are tried in order.
-	Filters   []*LineFilter
+	Filters []*LineFilter
+	// Pipeline must keep the line too; nil: there is none. It is tried after Filters.
+	Pipeline  *Pipeline
 	Direction Direction
 	// Limit is how many entries are wanted at most; 0 is all.
 	Limit int

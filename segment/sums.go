@@ -26,6 +26,7 @@ type sums struct {
 	p      *Partial
 	series map[*Stream]*PartialSeries
 	staged []staged
+	rows   *rowSink // nil unless the lines themselves are needed
 }
 
 type staged struct {
@@ -35,11 +36,16 @@ type staged struct {
 }
 
 func newSums(q *Query, a *Aggregation, p *Partial) *sums {
-	return &sums{streamCache: newStreamCache(q), a: a, p: p, series: map[*Stream]*PartialSeries{}}
+	return &sums{streamCache: newStreamCache(q), a: a, p: p, series: map[*Stream]*PartialSeries{}, rows: newRowSink(q, a, p)}
 }
 
 // begin forgets what a unit added that was not committed.
-func (s *sums) begin() { s.staged = s.staged[:0] }
+func (s *sums) begin() {
+	s.staged = s.staged[:0]
+	if s.rows != nil {
+		s.rows.begin()
+	}
+}
 
 // entry adds one entry.
 func (s *sums) entry(stream *Stream, ts int64, value uint64) {
@@ -64,8 +70,8 @@ func (s *sums) add(stream *Stream, lo, hi int, value, entries uint64) {
 	s.staged = append(s.staged, staged{stream, lo, hi, value, entries})
 }
 
-// commit hands on what was added since begin.
-func (s *sums) commit() {
+// commit hands on what was added since begin, or returns why there is no answer.
+func (s *sums) commit() error {
 	for i := range s.staged {
 		st := &s.staged[i]
 		series := s.series[st.stream]
@@ -75,4 +81,8 @@ func (s *sums) commit() {
 		}
 		series.Add(st.lo, st.hi, st.value, st.entries)
 	}
+	if s.rows != nil {
+		return s.rows.commit()
+	}
+	return nil
 }

@@ -1,0 +1,70 @@
+package segment
+
+import (
+	"bytes"
+	"context"
+)
+
+// selectRows is Select for queries with a pipeline, line by line.
+func (b *Block) selectRows(ctx context.Context, q *Query, r *blockReader, runs []*BlockRun, offsets []uint64) ([]Entry, error) {
+	c := collector{q: q}
+	metadata := blockMetadata{b: b}
+	var row PipelineRow
+	err := r.eachLine(ctx, q, runs, func(run *BlockRun, n int, line []byte) {
+		labels := metadata.of(uint32(n))
+		if q.Pipeline.Run(&row, b.Stream(run), labels, line) {
+			c.add(Entry{Timestamp: r.times[n], Stream: b.Stream(run), Line: bytes.Clone(line), Metadata: labels, Parsed: row.Parsed(), Offset: offsets[n]})
+		}
+	})
+	if err == nil {
+		err = metadata.err
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.result(), nil
+}
+
+// sumRows is sum for aggregations that need the lines, line by line.
+func (b *Block) sumRows(ctx context.Context, q *Query, runs []*BlockRun, s *sums) error {
+	if len(runs) == 0 {
+		return nil
+	}
+	r, err := b.reader()
+	if err != nil {
+		return err
+	}
+	metadata := blockMetadata{b: b}
+	err = r.eachLine(ctx, q, runs, func(run *BlockRun, n int, line []byte) {
+		s.rows.add(b.Stream(run), r.times[n], metadata.of(uint32(n)), line)
+	})
+	if err == nil {
+		err = metadata.err
+	}
+	return err
+}
+
+// blockMetadata reads the metadata of rows that are asked for in ascending order.
+type blockMetadata struct {
+	b    *Block
+	ref  *ChunkRef
+	sets []Labels
+	err  error
+}
+
+// of returns the metadata of a row; nil if it has none, and after an error.
+func (m *blockMetadata) of(row uint32) Labels {
+	if m.err != nil || m.b.Meta.find(ChunkMetadata) == nil {
+		return nil
+	}
+	if m.ref == nil || row < m.ref.FirstRow || row-m.ref.FirstRow >= m.ref.Rows {
+		if m.ref = m.b.chunkOf(ChunkMetadata, row); m.ref == nil {
+			m.err = m.b.damage(ChunkMetadata, errShort)
+			return nil
+		}
+		if m.sets, m.err = m.b.metadata(m.ref); m.err != nil {
+			return nil
+		}
+	}
+	return m.sets[row-m.ref.FirstRow]
+}

@@ -18,7 +18,14 @@ type BlockMeta struct {
 	Digest                     uint64 // Σ h·(offset+1) over the rows
 	Chain                      Chain  // of the record LastIndex
 	Runs                       []BlockRun
+	Templates                  []TemplateUse // by local number
 	Chunks                     []ChunkRef
+}
+
+// A TemplateUse is a template that lines of a block have.
+type TemplateUse struct {
+	ID   uint32 // in the segment's TEMPLATES
+	Rows uint32
 }
 
 // A BlockRun is the rows of one stream in a block. They stand together, in the order
@@ -51,6 +58,11 @@ func (m *BlockMeta) append(dst []byte) []byte {
 		u(uint64(r.MaxTimestamp) - uint64(r.MinTimestamp))
 		u(r.RawBytes)
 	}
+	u(uint64(len(m.Templates)))
+	for _, t := range m.Templates {
+		u(uint64(t.ID))
+		u(uint64(t.Rows))
+	}
 	u(uint64(len(m.Chunks)))
 	for _, c := range m.Chunks {
 		u(uint64(c.Kind))
@@ -64,8 +76,8 @@ func (m *BlockMeta) append(dst []byte) []byte {
 }
 
 // parseBlockMeta decodes one directory. streams is how many streams there are to
-// refer to, fileEnd where the chunks must end.
-func parseBlockMeta(r *reader, streams int, fileEnd uint64) (*BlockMeta, error) {
+// refer to, templates how many templates, fileEnd where the chunks must end.
+func parseBlockMeta(r *reader, streams, templates int, fileEnd uint64) (*BlockMeta, error) {
 	m := &BlockMeta{}
 	m.Number = uint16(r.uvarint(MaxBlocks - 1))
 	m.FirstIndex = r.uvarint(math.MaxUint64)
@@ -87,6 +99,15 @@ func parseBlockMeta(r *reader, streams int, fileEnd uint64) (*BlockMeta, error) 
 		run.RawBytes = r.uvarint(m.RawBytes)
 		row += run.Rows
 		m.Runs[i] = run
+	}
+	m.Templates = make([]TemplateUse, r.uvarint(min(maxTemplates, uint64(len(r.b)))))
+	shaped := uint64(0)
+	for i := range m.Templates {
+		m.Templates[i] = TemplateUse{ID: uint32(r.uvarint(uint64(templates) - 1)), Rows: uint32(r.uvarint(uint64(m.Rows)))}
+		shaped += uint64(m.Templates[i].Rows)
+	}
+	if shaped > uint64(m.Rows) || templates == 0 && len(m.Templates) > 0 {
+		return nil, fmt.Errorf("block directory: templates of %d rows in %d", shaped, m.Rows)
 	}
 	m.Chunks = make([]ChunkRef, r.uvarint(min(1<<20, uint64(len(r.b)))))
 	for i := range m.Chunks {

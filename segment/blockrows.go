@@ -16,35 +16,49 @@ type blockReader struct {
 	ids     []uint16 // template of each row; nil: all rows are stored as they are
 	columns *blockColumns
 	ranks   []uint32 // of each row among the rows of its template, or among those without one
-	loaded  []bool   // by local template: all its columns are decoded
+	// byTemplate is the rows template by template; firstOf where those of one begin in it.
+	byTemplate, firstOf []uint32
+	loaded              []bool // by local template: all its columns are decoded
 
 	fallback []*ChunkRef
 	lines    []*lines
+	metadata *blockMetadata
 }
 
-// reader prepares the reading of rows: it reads timestamps and template ids.
+// reader prepares the reading of rows, and reads their timestamps.
 func (b *Block) reader() (*blockReader, error) {
+	r := b.lazyReader()
+	return r, r.loadTimes()
+}
+
+// loadTimes reads the timestamps, which are needed for everything but counts.
+func (r *blockReader) loadTimes() (err error) {
+	if r.times == nil {
+		r.times, err = r.block.timestamps()
+	}
+	return err
+}
+
+// lazyReader is reader without the timestamps.
+func (b *Block) lazyReader() *blockReader {
 	r := &blockReader{block: b}
-	var err error
-	if r.times, err = b.timestamps(); err != nil {
-		return nil, err
-	}
-	if r.ids, err = b.templateIDs(); err != nil {
-		return nil, err
-	}
 	for i := range b.Meta.Chunks {
 		if c := &b.Meta.Chunks[i]; c.Kind == ChunkFallback {
 			r.fallback = append(r.fallback, c)
 		}
 	}
 	r.lines = make([]*lines, len(r.fallback))
-	return r, nil
+	return r
 }
 
-// open reads the directory of the columns and counts the rows of each template.
-func (r *blockReader) open() error {
+// rank reads the template of each row and counts the rows of each template.
+func (r *blockReader) rank() error {
 	if r.ranks != nil {
 		return nil
+	}
+	var err error
+	if r.ids, err = r.block.templateIDs(); err != nil {
+		return err
 	}
 	n := int(r.block.Meta.Rows)
 	ranks := make([]uint32, n)
@@ -55,14 +69,8 @@ func (r *blockReader) open() error {
 		r.ranks = ranks
 		return nil
 	}
-	var err error
-	if r.columns, err = r.block.columns(); err != nil {
-		return err
-	}
-	if r.columns == nil {
-		return r.block.damage(ChunkColumns, errors.New("there is none"))
-	}
-	counts := make([]uint32, len(r.columns.templates))
+	used := r.block.Meta.Templates
+	counts := make([]uint32, len(used))
 	bare := uint32(0)
 	for i, id := range r.ids {
 		if id == fallbackID {
@@ -77,13 +85,48 @@ func (r *blockReader) open() error {
 		counts[id]++
 	}
 	for i := range counts {
-		if int(counts[i]) != r.columns.templates[i].rows {
-			return r.block.damage(ChunkTemplateIDs, fmt.Errorf("%d rows of template %d, want %d", counts[i], i, r.columns.templates[i].rows))
+		if counts[i] != used[i].Rows {
+			return r.block.damage(ChunkTemplateIDs, fmt.Errorf("%d rows of template %d, want %d", counts[i], i, used[i].Rows))
 		}
 	}
-	r.loaded = make([]bool, len(counts))
 	r.ranks = ranks
 	return nil
+}
+
+// open reads the directory of the columns too.
+func (r *blockReader) open() error {
+	if err := r.rank(); err != nil || r.ids == nil || r.columns != nil {
+		return err
+	}
+	var err error
+	if r.columns, err = r.block.columns(); err != nil {
+		return err
+	}
+	if r.columns == nil {
+		return r.block.damage(ChunkColumns, errors.New("there is none"))
+	}
+	r.loaded = make([]bool, len(r.columns.templates))
+	return nil
+}
+
+// rowsOf returns the rows of a template, by rank.
+func (r *blockReader) rowsOf(local int) []uint32 {
+	if r.byTemplate == nil {
+		at := uint32(0)
+		r.firstOf = make([]uint32, len(r.block.Meta.Templates))
+		for i, u := range r.block.Meta.Templates {
+			r.firstOf[i] = at
+			at += u.Rows
+		}
+		r.byTemplate = make([]uint32, at)
+		for row, id := range r.ids {
+			if id != fallbackID {
+				r.byTemplate[r.firstOf[id]+r.ranks[row]] = uint32(row)
+			}
+		}
+	}
+	first := r.firstOf[local]
+	return r.byTemplate[first : first+r.block.Meta.Templates[local].Rows]
 }
 
 // append appends the line of a row to dst.
@@ -117,17 +160,23 @@ func (r *blockReader) append(dst []byte, row int) ([]byte, error) {
 func (r *blockReader) bare(rank uint32) ([]byte, error) {
 	for i, ref := range r.fallback {
 		if rank >= ref.FirstRow && rank-ref.FirstRow < ref.Rows {
-			if r.lines[i] == nil {
-				l, err := r.block.lines(ref)
-				if err != nil {
-					return nil, err
-				}
-				r.lines[i] = l
+			l, err := r.bareChunk(i)
+			if err != nil {
+				return nil, err
 			}
-			return r.lines[i].line(int(rank - ref.FirstRow)), nil
+			return l.line(int(rank - ref.FirstRow)), nil
 		}
 	}
 	return nil, r.block.damage(ChunkFallback, fmt.Errorf("no chunk holds line %d", rank))
+}
+
+// bareChunk returns the k-th FALLBACK chunk.
+func (r *blockReader) bareChunk(k int) (*lines, error) {
+	var err error
+	if r.lines[k] == nil {
+		r.lines[k], err = r.block.lines(r.fallback[k])
+	}
+	return r.lines[k], err
 }
 
 // each calls f with every row of the block, in block order.

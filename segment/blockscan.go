@@ -1,9 +1,9 @@
 package segment
 
 import (
-	"bytes"
 	"context"
 	"slices"
+	"sort"
 )
 
 // Bounds returns the block's smallest and largest timestamp.
@@ -32,15 +32,35 @@ func (b *Block) runs(q *Query, matches func(*Stream) bool) []*BlockRun {
 	return out
 }
 
-// Select implements Unit. What decides is read first: the directory, then the
-// timestamps, and of the lines only the chunks that can hold what is asked for.
+// Select implements Unit.
 func (b *Block) Select(ctx context.Context, q *Query) ([]Entry, error) {
+	entries, err := b.selectLate(ctx, q)
+	for i := range entries {
+		if err == nil && entries[i].source != nil {
+			err = entries[i].source.load(&entries[i])
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return entries, nil
+}
+
+// selectLate is Select, but the lines of entries without a pipeline are left to their
+// source. What decides is read first: the directory, the templates and columns that the
+// line filters need, the timestamps.
+func (b *Block) selectLate(ctx context.Context, q *Query) ([]Entry, error) {
 	runs := b.runs(q, q.MatchesStream)
 	if len(runs) == 0 {
 		return nil, nil
 	}
-	r, err := b.reader()
-	if err != nil {
+	r := b.lazyReader()
+	wanted := func(row int) bool { return wantsRow(runs, row) }
+	match, err := r.match(ctx, q.lines(), wanted)
+	if err != nil || match.nothing {
+		return nil, err
+	}
+	if err := r.loadTimes(); err != nil {
 		return nil, err
 	}
 	offsets, err := b.offsets()
@@ -50,60 +70,45 @@ func (b *Block) Select(ctx context.Context, q *Query) ([]Entry, error) {
 	if q.Pipeline != nil {
 		return b.selectRows(ctx, q, r, runs, offsets)
 	}
-	if len(q.Filters) == 0 && q.Limit > 0 {
-		return b.selectFirst(ctx, q, r, runs, offsets)
+	if !match.everything {
+		if err := r.rank(); err != nil {
+			return nil, err
+		}
 	}
-	c := collector{q: q}
-	err = r.eachLine(ctx, q, runs, func(run *BlockRun, row int, line []byte) {
-		c.add(Entry{Timestamp: r.times[row], Stream: b.Stream(run), Line: bytes.Clone(line), Offset: offsets[row]})
-	})
-	if err != nil {
-		return nil, err
-	}
-	entries := c.result()
-	return entries, b.addMetadata(entries, offsets)
-}
-
-// selectFirst finds the rows by time alone and then reads their lines only.
-func (b *Block) selectFirst(ctx context.Context, q *Query, r *blockReader, runs []*BlockRun, offsets []uint64) ([]Entry, error) {
 	c := collector{q: q}
 	for _, run := range runs {
+		stream := b.Stream(run)
 		for row := run.FirstRow; row < run.FirstRow+run.Rows; row++ {
-			if t := r.times[row]; t >= q.Start && t < q.End {
-				c.add(Entry{Timestamp: t, Stream: b.Stream(run), Offset: offsets[row]})
+			if t := r.times[row]; t >= q.Start && t < q.End && match.keeps(int(row)) {
+				c.add(Entry{Timestamp: t, Stream: stream, Offset: offsets[row], source: r, row: row})
 			}
 		}
 	}
-	entries := c.result()
-	for i, row := range b.rowsOf(entries, offsets) {
-		line, err := r.append(nil, int(row))
-		if err != nil {
-			return nil, err
-		}
-		entries[i].Line = line
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	return entries, b.addMetadata(entries, offsets)
+	return c.result(), ctx.Err()
 }
 
-// rowsOf returns the row of each entry.
-func (b *Block) rowsOf(entries []Entry, offsets []uint64) []uint32 {
-	byOffset := make(map[uint64]uint32, len(entries))
-	for _, e := range entries {
-		byOffset[e.Offset] = 0
+// wantsRow reports whether a row is in one of the runs.
+func wantsRow(runs []*BlockRun, row int) bool {
+	i := sort.Search(len(runs), func(i int) bool { return int(runs[i].FirstRow+runs[i].Rows) > row })
+	return i < len(runs) && int(runs[i].FirstRow) <= row
+}
+
+// load completes an entry that Select left without its line.
+func (r *blockReader) load(e *Entry) error {
+	row := int(e.row)
+	line, err := r.append(nil, row)
+	if err != nil {
+		return err
 	}
-	for row, o := range offsets {
-		if _, ok := byOffset[o]; ok {
-			byOffset[o] = uint32(row)
-		}
+	e.Line, e.source = line, nil
+	if r.block.Meta.find(ChunkMetadata) == nil {
+		return nil
 	}
-	rows := make([]uint32, len(entries))
-	for i := range entries {
-		rows[i] = byOffset[entries[i].Offset]
+	if r.metadata == nil {
+		r.metadata = &blockMetadata{b: r.block}
 	}
-	return rows
+	e.Metadata = r.metadata.of(e.row)
+	return r.metadata.err
 }
 
 // chunkOf returns the chunk of a kind that covers a row, or nil.
@@ -116,52 +121,74 @@ func (b *Block) chunkOf(kind ChunkKind, row uint32) *ChunkRef {
 	return nil
 }
 
-// addMetadata completes entries with their structured metadata, if the block has any.
-func (b *Block) addMetadata(entries []Entry, offsets []uint64) error {
-	if len(entries) == 0 || b.Meta.find(ChunkMetadata) == nil {
-		return nil
-	}
-	byChunk := map[*ChunkRef][]Labels{}
-	for i, row := range b.rowsOf(entries, offsets) {
-		ref := b.chunkOf(ChunkMetadata, row)
-		if ref == nil {
-			return b.damage(ChunkMetadata, errShort)
-		}
-		sets, ok := byChunk[ref]
-		if !ok {
-			var err error
-			if sets, err = b.metadata(ref); err != nil {
-				return err
-			}
-			byChunk[ref] = sets
-		}
-		entries[i].Metadata = sets[row-ref.FirstRow]
-	}
-	return nil
-}
-
 // eachLine calls f for the rows of the runs that are in q's time range and that its
 // filters keep. The line is valid during the call.
 func (r *blockReader) eachLine(ctx context.Context, q *Query, runs []*BlockRun, f func(run *BlockRun, row int, line []byte)) error {
 	var line []byte
+	return r.eachRow(ctx, q, runs, func(run *BlockRun, row int) (err error) {
+		if line, err = r.append(line[:0], row); err == nil {
+			f(run, row, line)
+		}
+		return err
+	})
+}
+
+// eachRow is eachLine without the lines.
+func (r *blockReader) eachRow(ctx context.Context, q *Query, runs []*BlockRun, f func(run *BlockRun, row int) error) error {
+	match, err := r.match(ctx, q.lines(), func(row int) bool { return wantsRow(runs, row) })
+	if err != nil || match.nothing {
+		return err
+	}
+	if !match.everything {
+		if err := r.rank(); err != nil {
+			return err
+		}
+	}
+	if err := r.loadTimes(); err != nil {
+		return err
+	}
 	for _, run := range runs {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		for row := int(run.FirstRow); row < int(run.FirstRow+run.Rows); row++ {
-			if t := r.times[row]; t < q.Start || t >= q.End {
-				continue
-			}
-			var err error
-			if line, err = r.append(line[:0], row); err != nil {
-				return err
-			}
-			if q.KeepsLine(line) {
-				f(run, row, line)
+			if t := r.times[row]; t >= q.Start && t < q.End && match.keeps(row) {
+				if err := f(run, row); err != nil {
+					return err
+				}
 			}
 		}
 	}
 	return nil
+}
+
+// countRuns takes out the runs that lie in one window as a whole: of them the filtered
+// rows are counted without their timestamps.
+func (r *blockReader) countRuns(ctx context.Context, q *Query, runs []*BlockRun, s *sums) ([]*BlockRun, error) {
+	match, err := r.match(ctx, q.lines(), func(row int) bool { return wantsRow(runs, row) })
+	if err != nil || match.nothing {
+		return nil, err
+	}
+	if err := r.rank(); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(runs, func(run *BlockRun) bool {
+		lo, hi := s.a.Span(run.MinTimestamp)
+		lo2, hi2 := s.a.Span(run.MaxTimestamp)
+		if !q.covers(run.MinTimestamp, run.MaxTimestamp) || lo != lo2 || hi != hi2 {
+			return false
+		}
+		n := uint64(0)
+		for row := int(run.FirstRow); row < int(run.FirstRow+run.Rows); row++ {
+			if match.keeps(row) {
+				n++
+			}
+		}
+		if n > 0 {
+			s.add(r.block.Stream(run), lo, hi, n, n)
+		}
+		return true
+	}), nil
 }
 
 // Aggregate implements Unit. Without line filters it answers from the directory where
@@ -200,26 +227,20 @@ func (b *Block) sum(ctx context.Context, q *Query, runs []*BlockRun, s *sums) er
 	if len(runs) == 0 {
 		return nil
 	}
-	r, err := b.reader()
-	if err != nil {
-		return err
-	}
-	if len(q.Filters) == 0 && s.a.Measure == MeasureCount {
-		for _, run := range runs {
-			stream := b.Stream(run)
-			for _, t := range r.times[run.FirstRow : run.FirstRow+run.Rows] {
-				if t >= q.Start && t < q.End {
-					s.entry(stream, t, 1)
-				}
+	r := b.lazyReader()
+	if s.a.Measure == MeasureCount {
+		var err error
+		if len(q.Filters) > 0 {
+			if runs, err = r.countRuns(ctx, q, runs, s); err != nil || len(runs) == 0 {
+				return err
 			}
 		}
-		return nil
+		return r.eachRow(ctx, q, runs, func(run *BlockRun, row int) error {
+			s.entry(b.Stream(run), r.times[row], 1)
+			return nil
+		})
 	}
 	return r.eachLine(ctx, q, runs, func(run *BlockRun, row int, line []byte) {
-		value := uint64(1)
-		if s.a.Measure == MeasureBytes {
-			value = uint64(len(line))
-		}
-		s.entry(b.Stream(run), r.times[row], value)
+		s.entry(b.Stream(run), r.times[row], uint64(len(line)))
 	})
 }

@@ -1,9 +1,6 @@
 package segment
 
-import (
-	"encoding/binary"
-	"slices"
-)
+import "slices"
 
 // shredScratch is what a BlockEncoder needs to cut lines into templates and columns.
 type shredScratch struct {
@@ -158,7 +155,7 @@ func (e *BlockEncoder) encodeColumns(m *BlockMeta, table *templateTable, locals 
 			shape.at++
 		}
 	}
-	w.directory = binary.AppendUvarint(w.directory[:0], uint64(len(locals)))
+	w.directory = w.directory[:0]
 	w.packed = bitWriter{out: w.packed.out[:0]}
 	var cuts [streamCount][]int
 	for i := range w.streams {
@@ -166,8 +163,7 @@ func (e *BlockEncoder) encodeColumns(m *BlockMeta, table *templateTable, locals 
 	}
 	for _, shape := range locals {
 		rows := s.rows[shape.at-shape.rows : shape.at]
-		w.directory = binary.AppendUvarint(w.directory, uint64(shape.id))
-		w.directory = binary.AppendUvarint(w.directory, uint64(shape.rows))
+		m.Templates = append(m.Templates, TemplateUse{shape.id, shape.rows})
 		s.times = s.times[:0]
 		for _, row := range rows {
 			s.times = append(s.times, e.times[e.sorted[row]])

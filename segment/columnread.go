@@ -48,7 +48,6 @@ type blockColumns struct {
 // A blockTemplate is a template as a block uses it.
 type blockTemplate struct {
 	template *Template
-	id       uint32 // in the segment
 	rows     int
 	columns  []column
 }
@@ -122,19 +121,12 @@ func (b *Block) columns() (*blockColumns, error) {
 func (c *blockColumns) parse(raw []byte) error {
 	r := reader{b: raw}
 	var at [streamCount]int
-	total := 0
-	count := r.uvarint(min(maxTemplates, uint64(len(raw))))
-	c.templates = make([]blockTemplate, count)
-	all := c.block.file.templates
+	used := c.block.Meta.Templates
+	c.templates = make([]blockTemplate, len(used))
 	for i := range c.templates {
 		t := &c.templates[i]
-		t.id = uint32(r.uvarint(uint64(len(all)) - 1))
-		t.rows = int(r.uvarint(uint64(c.block.Meta.Rows)))
-		if r.err != nil || len(all) == 0 || t.rows == 0 {
-			return fmt.Errorf("template %d: %w", i, r.fault())
-		}
-		total += t.rows
-		t.template = all[t.id]
+		t.rows = int(used[i].Rows)
+		t.template = c.block.file.templates[used[i].ID]
 		t.columns = make([]column, t.template.slots())
 		for k := range t.columns {
 			if err := t.columns[k].parse(&r, t.rows, t.columns[:k], &at); err != nil {
@@ -142,13 +134,7 @@ func (c *blockColumns) parse(raw []byte) error {
 			}
 		}
 	}
-	if err := r.done(); err != nil {
-		return err
-	}
-	if total > int(c.block.Meta.Rows) {
-		return fmt.Errorf("columns of %d rows in a block of %d", total, c.block.Meta.Rows)
-	}
-	return nil
+	return r.done()
 }
 
 // parse reads a column's directory entry and moves `at` behind its payload.

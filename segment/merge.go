@@ -17,6 +17,7 @@ const selectBudget = 1 << 30
 // memory is given up with the last: with units that follow each other in time, few are
 // open at once. release is called once, at Close.
 func SelectUnits(ctx context.Context, shard uint32, units []Unit, q *Query, release func()) Iterator {
+	q = q.forOneGoroutine()
 	it := &unitIterator{ctx: ctx, q: q, shard: shard, release: release}
 	for _, u := range units {
 		if q.overlaps(u.Bounds()) {
@@ -82,6 +83,17 @@ func (it *unitIterator) Next() bool {
 	} else {
 		heap.Fix(&it.open, 0)
 	}
+	if it.current.source != nil {
+		if err := it.current.source.load(&it.current); err != nil {
+			if errors.Is(err, ErrCorrupt) {
+				err = it.q.Damaged(err)
+			}
+			if it.err = err; err != nil {
+				return false
+			}
+			return it.Next() // the entry is told of as damaged
+		}
+	}
 	it.sent++
 	return true
 }
@@ -102,7 +114,13 @@ func (it *unitIterator) openUnit(u Unit) error {
 	if err := it.ctx.Err(); err != nil {
 		return err
 	}
-	entries, err := u.Select(it.ctx, it.q)
+	var entries []Entry
+	var err error
+	if b, ok := u.(*Block); ok {
+		entries, err = b.selectLate(it.ctx, it.q)
+	} else {
+		entries, err = u.Select(it.ctx, it.q)
+	}
 	if err != nil {
 		if errors.Is(err, ErrCorrupt) {
 			return it.q.Damaged(err)
@@ -230,6 +248,7 @@ func (m *mergeIterator) Close() error {
 
 // AggregateUnits adds the entries of units that q asks for to p.
 func AggregateUnits(ctx context.Context, units []Unit, q *Query, a *Aggregation, p *Partial) error {
+	q = q.forOneGoroutine()
 	s := newSums(q, a, p)
 	for _, u := range units {
 		if !q.overlaps(u.Bounds()) {

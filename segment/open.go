@@ -139,7 +139,7 @@ func (o *Open) parseAux(raw []byte, size uint64) ([]*Stream, []*Template, *Block
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	meta, err := parseBlockMeta(&r, len(o.streams.Streams)+len(added), size)
+	meta, err := parseBlockMeta(&r, len(o.streams.Streams)+len(added), len(o.table.templates)+len(templates), size)
 	if err != nil {
 		return nil, nil, nil, err
 	}

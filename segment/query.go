@@ -22,6 +22,11 @@ type Entry struct {
 	// order of (Shard, Offset).
 	Shard  uint32
 	Offset uint64
+
+	// source completes the entry with line and metadata when it is its turn; nil if it is
+	// complete.
+	source *blockReader
+	row    uint32
 }
 
 // An Iterator yields entries one by one:
@@ -174,6 +179,23 @@ type Query struct {
 	// it may be called from several goroutines. If it is nil, damage ends the query
 	// with an error.
 	OnDamage func(error)
+
+	search *lineSearch // what was decided for Filters so far; of a copy for one goroutine
+}
+
+// lines returns the search that remembers what was decided, or one for this call.
+func (q *Query) lines() *lineSearch {
+	if q.search != nil {
+		return q.search
+	}
+	return newLineSearch(q)
+}
+
+// forOneGoroutine returns a copy of the query that remembers what was decided.
+func (q *Query) forOneGoroutine() *Query {
+	own := *q
+	own.search = newLineSearch(&own)
+	return &own
 }
 
 // Damaged hands err to OnDamage and returns nil, or returns err if there is none.

@@ -151,7 +151,7 @@ func (s *Segment) parseIndex(r *reader, file *blockFile, limit uint64) error {
 	var rows, raw, digest uint64
 	next, offset, at := s.FirstIndex, s.FirstOffset, uint64(fileHeaderSize)
 	for i := range int(n) {
-		m, err := parseBlockMeta(r, len(file.streams), limit)
+		m, err := parseBlockMeta(r, len(file.streams), len(file.templates), limit)
 		if err != nil {
 			return err
 		}

@@ -34,6 +34,18 @@ const (
 	maxTemplateBytes = 4 << 20  // of a segment's templates
 )
 
+// slotKind says what values a slot can have. It is part of the template's key.
+type slotKind uint8
+
+const (
+	slotDigits slotKind = iota // one or more digits
+	slotWord                   // one or more letters and digits
+	slotBare                   // anything but spaces and quotes
+	slotQuoted                 // anything but a quote that has no backslash before it
+	slotAny
+	slotKinds
+)
+
 // byte classes
 const (
 	classOther = iota
@@ -80,9 +92,10 @@ func (s *shredder) begin(kind templateKind) {
 }
 
 // slot ends the literal before line[start:end] and makes that a value.
-func (s *shredder) slot(line []byte, start, end int) bool {
+func (s *shredder) slot(line []byte, start, end int, kind slotKind) bool {
 	s.key = binary.AppendUvarint(s.key, uint64(start-s.start))
 	s.key = append(s.key, line[s.start:start]...)
+	s.key = append(s.key, byte(kind))
 	s.values = append(s.values, slotValue{uint32(start), uint32(end)})
 	s.start = end
 	return len(s.values) <= maxSlots
@@ -132,7 +145,11 @@ func (s *shredder) text(line []byte) bool {
 		case firstDigit == start && i-1-lastDigit <= 3 && seen[classLetter] > 0: // 10ms
 			to = lastDigit + 1
 		}
-		if !s.slot(line, from, to) {
+		kind := slotDigits
+		if to-from != seen[classDigit] {
+			kind = slotWord
+		}
+		if !s.slot(line, from, to, kind) {
 			return false
 		}
 	}
@@ -188,7 +205,7 @@ func (s *shredder) logfmt(line []byte) bool {
 				}
 				j++
 			}
-			if j >= len(line) || !s.slot(line, i+1, j) {
+			if j >= len(line) || !s.slot(line, i+1, j, slotQuoted) {
 				return false
 			}
 			i = j + 1
@@ -200,7 +217,7 @@ func (s *shredder) logfmt(line []byte) bool {
 				}
 				j++
 			}
-			if !s.value(line, i, j) {
+			if !s.slot(line, i, j, slotBare) {
 				return false
 			}
 			i = j
@@ -213,11 +230,6 @@ func (s *shredder) logfmt(line []byte) bool {
 		}
 	}
 	return true
-}
-
-// value makes a slot of a bare value, without a unit of up to two letters behind digits.
-func (s *shredder) value(line []byte, start, end int) bool {
-	return s.slot(line, start, end)
 }
 
 // json cuts an object: keys, punctuation and white space are literal; of each string
@@ -300,16 +312,16 @@ func (s *shredder) jsonValue(line []byte, i, depth int) (int, bool) {
 		return s.jsonObject(line, i, depth+1)
 	case '"':
 		end, ok := jsonString(line, i)
-		return end, ok && s.slot(line, i+1, end-1)
+		return end, ok && s.slot(line, i+1, end-1, slotQuoted)
 	case '[':
 		end, ok := jsonArray(line, i)
-		return end, ok && s.slot(line, i, end)
+		return end, ok && s.slot(line, i, end, slotAny)
 	}
 	j := i
 	for j < len(line) && line[j] != ',' && line[j] != '}' && line[j] > ' ' && line[j] != '"' {
 		j++
 	}
-	return j, j > i && s.slot(line, i, j)
+	return j, j > i && s.slot(line, i, j, slotBare)
 }
 
 // jsonArray returns where the array that begins at i ends.

@@ -11,6 +11,7 @@ type Template struct {
 	kind     templateKind
 	key      []byte   // canonical form
 	literals [][]byte // one more than slots; parts of key
+	kinds    []slotKind
 }
 
 // slots returns how many values a line of the template has.
@@ -25,8 +26,14 @@ func parseTemplate(key []byte) (*Template, error) {
 	r := reader{b: key[1:]}
 	for len(r.b) > 0 && r.err == nil {
 		t.literals = append(t.literals, r.bytes(uint64(len(r.b))))
+		if len(r.b) > 0 {
+			t.kinds = append(t.kinds, slotKind(r.uvarint(uint64(slotKinds-1))))
+			if len(r.b) == 0 && r.err == nil {
+				r.err = errShort // the literal behind the last slot is missing
+			}
+		}
 	}
-	if r.err != nil || len(t.literals)-1 > maxSlots {
+	if r.err != nil || len(t.kinds) > maxSlots {
 		return nil, corrupt("template", "%d literals: %v", len(t.literals), r.fault())
 	}
 	return t, nil

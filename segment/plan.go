@@ -1,0 +1,356 @@
+package segment
+
+import (
+	"bytes"
+	"regexp/syntax"
+	"strings"
+)
+
+// For each line filter and template it is decided once, from the literals alone, whether
+// all lines of the template pass, none, or those whose values satisfy some conditions.
+// Most filters are decided for nearly all templates without a look at any row.
+
+// A rule is what is known of a filter and a template.
+type rule struct {
+	verdict verdict
+	// alternatives, for verdictSome: a line passes if all conditions of one of them hold.
+	alternatives [][]slotCondition
+}
+
+type verdict uint8
+
+const (
+	verdictNone  verdict = iota // no line passes
+	verdictAll                  // every line passes
+	verdictSome                 // alternatives decide
+	verdictCheck                // the line itself must be looked at
+)
+
+// A slotCondition is a condition on the value of a slot.
+type slotCondition struct {
+	slot int
+	kind conditionKind
+	text []byte
+	fold bool // ASCII letters match in either case; text is in lower case
+}
+
+type conditionKind uint8
+
+const (
+	valueContains conditionKind = iota
+	valueBegins
+	valueEnds
+	valueEquals
+)
+
+// maxAlternatives bounds a rule; a filter that can match in more ways looks at the lines.
+const maxAlternatives = 24
+
+// A filterPlan is a line filter prepared for templates.
+type filterPlan struct {
+	filter   *LineFilter
+	negative bool
+	needles  []planNeedle // alternatives: exact if `exact`
+	exact    bool         // the needles alone decide
+	// required, of a regular expression that the needles do not decide: each must be in a
+	// line that matches.
+	required []planNeedle
+}
+
+// A planNeedle is a text to be found.
+type planNeedle struct {
+	text []byte
+	fold bool // ASCII letters match in either case; text is in lower case
+}
+
+func planFilter(f *LineFilter) *filterPlan {
+	p := &filterPlan{filter: f, negative: f.Type == MatchNotEqual || f.Type == MatchNotRegexp, exact: true}
+	for _, n := range f.needles {
+		p.needles = append(p.needles, planNeedle{text: n})
+	}
+	for _, re := range f.res {
+		parsed, err := syntax.Parse(re.String(), syntax.Perl)
+		if err != nil {
+			p.exact = false
+			continue
+		}
+		parsed = parsed.Simplify()
+		if needles, ok := literalsOf(parsed); ok {
+			p.needles = append(p.needles, needles...)
+			continue
+		}
+		p.exact = false
+		if len(f.res) == 1 {
+			p.required = requiredOf(parsed)
+		}
+	}
+	return p
+}
+
+// literalsOf returns the texts of an expression that is nothing but alternatives of texts.
+func literalsOf(re *syntax.Regexp) ([]planNeedle, bool) {
+	switch re.Op {
+	case syntax.OpLiteral:
+		n, ok := needleOf(re)
+		return []planNeedle{n}, ok
+	case syntax.OpCapture:
+		return literalsOf(re.Sub[0])
+	case syntax.OpAlternate:
+		var all []planNeedle
+		for _, sub := range re.Sub {
+			n, ok := literalsOf(sub)
+			if !ok {
+				return nil, false
+			}
+			all = append(all, n...)
+		}
+		return all, true
+	}
+	return nil, false
+}
+
+func needleOf(re *syntax.Regexp) (planNeedle, bool) {
+	s := string(re.Rune)
+	if re.Flags&syntax.FoldCase == 0 {
+		return planNeedle{text: []byte(s)}, !strings.ContainsRune(s, '\uFFFD')
+	}
+	for i := range len(s) {
+		// Some letters fold to others beyond ASCII: k to the Kelvin sign, s to the long s.
+		if c := s[i]; c >= 0x80 || c == 'k' || c == 'K' || c == 's' || c == 'S' {
+			return planNeedle{}, false
+		}
+	}
+	return planNeedle{text: []byte(strings.ToLower(s)), fold: true}, true
+}
+
+// requiredOf returns texts that every match of an expression contains.
+func requiredOf(re *syntax.Regexp) []planNeedle {
+	switch re.Op {
+	case syntax.OpLiteral:
+		if n, ok := needleOf(re); ok {
+			return []planNeedle{n}
+		}
+	case syntax.OpCapture, syntax.OpPlus:
+		return requiredOf(re.Sub[0])
+	case syntax.OpRepeat:
+		if re.Min > 0 {
+			return requiredOf(re.Sub[0])
+		}
+	case syntax.OpConcat:
+		var all []planNeedle
+		for _, sub := range re.Sub {
+			all = append(all, requiredOf(sub)...)
+		}
+		return all
+	}
+	return nil
+}
+
+// decide applies the plan to a template.
+func (p *filterPlan) decide(t *Template) rule {
+	r := p.positive(t)
+	if !p.negative {
+		return r
+	}
+	switch r.verdict {
+	case verdictNone:
+		r.verdict = verdictAll
+	case verdictAll:
+		r.verdict = verdictNone
+	}
+	return r // alternatives and checks are negated where they are evaluated
+}
+
+func (p *filterPlan) positive(t *Template) rule {
+	if !p.exact {
+		for i := range p.required {
+			if r := p.required[i].in(t); r.verdict == verdictNone {
+				return r
+			}
+		}
+		// A match inside a literal would decide, but anchors and boundaries look further.
+		return rule{verdict: verdictCheck}
+	}
+	out := rule{verdict: verdictNone}
+	for i := range p.needles {
+		switch r := p.needles[i].in(t); r.verdict {
+		case verdictAll, verdictCheck:
+			return r
+		case verdictSome:
+			out.verdict = verdictSome
+			out.alternatives = append(out.alternatives, r.alternatives...)
+		}
+	}
+	if len(out.alternatives) > maxAlternatives {
+		return rule{verdict: verdictCheck}
+	}
+	return out
+}
+
+// in finds where in lines of a template the needle can stand.
+func (n *planNeedle) in(t *Template) rule {
+	if len(n.text) == 0 {
+		return rule{verdict: verdictAll}
+	}
+	for _, l := range t.literals {
+		if n.inText(l) {
+			return rule{verdict: verdictAll}
+		}
+	}
+	w := walker{t: t, n: n}
+	for i, l := range t.literals {
+		// The needle begins in the last bytes of a literal …
+		for k := min(len(l), len(n.text)-1); k > 0; k-- {
+			if n.equal(l[len(l)-k:], n.text[:k]) {
+				w.enter(i, k)
+			}
+		}
+		if i == t.slots() {
+			break
+		}
+		// … or in a value.
+		kind := t.kinds[i]
+		if kind.allows(n.text, false) {
+			w.add(slotCondition{slot: i, kind: valueContains, text: n.text})
+		}
+		for k := 1; k < len(n.text) && kind.allows(n.text[:k], false); k++ {
+			w.push(slotCondition{slot: i, kind: valueEnds, text: n.text[:k]}, func() { w.literal(i+1, k) })
+		}
+	}
+	switch {
+	case w.tooMany:
+		return rule{verdict: verdictCheck}
+	case len(w.found) == 0:
+		return rule{verdict: verdictNone}
+	}
+	return rule{verdict: verdictSome, alternatives: w.found}
+}
+
+func (n *planNeedle) inText(text []byte) bool {
+	if !n.fold {
+		return bytes.Contains(text, n.text)
+	}
+	for i := 0; i+len(n.text) <= len(text); i++ {
+		if n.equal(text[i:i+len(n.text)], n.text) {
+			return true
+		}
+	}
+	return false
+}
+
+// equal compares a text with a part of the needle.
+func (n *planNeedle) equal(text, part []byte) bool {
+	if !n.fold {
+		return bytes.Equal(text, part)
+	}
+	for i, c := range text {
+		if lower(c) != part[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(c byte) byte {
+	if c >= 'A' && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
+}
+
+// A walker follows a needle through a template, from a place where it may begin.
+type walker struct {
+	t       *Template
+	n       *planNeedle
+	held    []slotCondition
+	found   [][]slotCondition
+	tooMany bool
+}
+
+// add ends an alternative with a last condition.
+func (w *walker) add(c slotCondition) {
+	w.push(c, w.succeed)
+}
+
+func (w *walker) push(c slotCondition, then func()) {
+	c.fold = w.n.fold
+	w.held = append(w.held, c)
+	then()
+	w.held = w.held[:len(w.held)-1]
+}
+
+func (w *walker) succeed() {
+	if len(w.found) >= maxAlternatives {
+		w.tooMany = true
+		return
+	}
+	w.found = append(w.found, append([]slotCondition(nil), w.held...))
+}
+
+// literal goes on at the beginning of a literal with needle byte j.
+func (w *walker) literal(i, j int) {
+	l, rest := w.t.literals[i], w.n.text[j:]
+	if len(rest) <= len(l) {
+		if w.n.equal(l[:len(rest)], rest) {
+			w.succeed()
+		}
+		return
+	}
+	if w.n.equal(l, rest[:len(l)]) {
+		w.enter(i, j+len(l))
+	}
+}
+
+// enter goes on behind literal i with needle byte j.
+func (w *walker) enter(i, j int) {
+	if i == w.t.slots() || w.tooMany {
+		return
+	}
+	rest, kind := w.n.text[j:], w.t.kinds[i]
+	if kind.allows(rest, true) {
+		w.add(slotCondition{slot: i, kind: valueBegins, text: rest})
+	}
+	for k := kind.shortest(); k < len(rest) && kind.allows(rest[:k], true); k++ {
+		w.push(slotCondition{slot: i, kind: valueEquals, text: rest[:k]}, func() { w.literal(i+1, j+k) })
+	}
+}
+
+// allows reports whether a value of the kind may contain the text; atStart: begin with it.
+func (k slotKind) allows(text []byte, atStart bool) bool {
+	switch k {
+	case slotDigits:
+		for _, c := range text {
+			if byteClass[c] != classDigit {
+				return false
+			}
+		}
+	case slotWord:
+		for _, c := range text {
+			if byteClass[c] == classOther {
+				return false
+			}
+		}
+	case slotBare:
+		for _, c := range text {
+			if c == ' ' || c == '"' {
+				return false
+			}
+		}
+	case slotQuoted:
+		for i, c := range text {
+			// A quote inside a string has a backslash before it.
+			if c == '"' && (i == 0 && atStart || i > 0 && text[i-1] != '\\') {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// shortest is the length of the shortest value of the kind.
+func (k slotKind) shortest() int {
+	if k == slotDigits || k == slotWord {
+		return 1
+	}
+	return 0
+}

@@ -1,6 +1,7 @@
 package logql
 
 import (
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -41,7 +42,7 @@ type LogExpr struct {
 	Stages   []Stage
 }
 
-// Stage is a step of a log query's pipeline: a *LineFilter.
+// Stage is a step of a log query's pipeline: a *LineFilter or a *PipelineStage.
 type Stage interface {
 	String() string
 
@@ -53,6 +54,11 @@ type Stage interface {
 type LineFilter struct {
 	Type   segment.MatchType
 	Values []string // at least one
+}
+
+// PipelineStage is a parser, a label filter or an unwrap, as it is executed.
+type PipelineStage struct {
+	segment.PipelineStage
 }
 
 // LogRange is a log query together with the time that it covers before each point.
@@ -68,20 +74,55 @@ type RangeOp uint8
 // The functions over log ranges.
 const (
 	CountOverTime RangeOp = iota // number of entries
-	Rate                         // the same per second
+	Rate                         // the same per second; with an unwrap: SumOverTime per second
 	BytesOverTime                // length of their lines
 	BytesRate                    // the same per second
+	SumOverTime                  // sum of the unwrapped values; so are all that follow
+	AvgOverTime
+	MinOverTime
+	MaxOverTime
+	FirstOverTime
+	LastOverTime
+	StdvarOverTime
+	StddevOverTime
+	QuantileOverTime
 )
 
-var rangeOps = [...]string{"count_over_time", "rate", "bytes_over_time", "bytes_rate"}
+var rangeOps = [...]struct {
+	name    string
+	measure segment.Measure
+}{
+	{"count_over_time", segment.MeasureCount},
+	{"rate", segment.MeasureCount},
+	{"bytes_over_time", segment.MeasureBytes},
+	{"bytes_rate", segment.MeasureBytes},
+	{"sum_over_time", segment.MeasureSum},
+	{"avg_over_time", segment.MeasureMean},
+	{"min_over_time", segment.MeasureMin},
+	{"max_over_time", segment.MeasureMax},
+	{"first_over_time", segment.MeasureFirst},
+	{"last_over_time", segment.MeasureLast},
+	{"stdvar_over_time", segment.MeasureVariance},
+	{"stddev_over_time", segment.MeasureDeviation},
+	{"quantile_over_time", segment.MeasureQuantile},
+}
+
+// rangeOpNames are the names of the functions, in the order of RangeOp.
+var rangeOpNames = func() (names []string) {
+	for _, op := range rangeOps {
+		names = append(names, op.name)
+	}
+	return names
+}()
 
 // String returns the function's name.
-func (o RangeOp) String() string { return rangeOps[o] }
+func (o RangeOp) String() string { return rangeOps[o].name }
 
 // RangeAggregation applies a function to the entries of each series in a log range.
 type RangeAggregation struct {
-	Op    RangeOp
-	Range LogRange
+	Op       RangeOp
+	Quantile float64 // of QuantileOverTime
+	Range    LogRange
 	// Grouping makes the series. Unless the query says otherwise it is {Without: true}:
 	// each stream is a series.
 	Grouping segment.Grouping
@@ -97,16 +138,24 @@ const (
 	Min
 	Max
 	Count
+	TopK     // the series with the largest values of each group
+	BottomK  // with the smallest
+	Sort     // all series; an instant query's answer is in order of values
+	SortDesc // the same, the largest first
 )
 
-var vectorOps = [...]string{"sum", "avg", "min", "max", "count"}
+var vectorOps = [...]string{"sum", "avg", "min", "max", "count", "topk", "bottomk", "sort", "sort_desc"}
 
 // String returns the operation's name.
 func (o VectorOp) String() string { return vectorOps[o] }
 
-// VectorAggregation unites the series of a vector.
+// selects reports whether the operation leaves series as they are.
+func (o VectorOp) selects() bool { return o >= TopK }
+
+// VectorAggregation unites the series of a vector, or selects some of them.
 type VectorAggregation struct {
 	Op VectorOp
+	K  int // of TopK and BottomK: how many series of each group, > 0
 	// Grouping makes the series. Unless the query says otherwise it is the zero Grouping:
 	// all become one.
 	Grouping segment.Grouping
@@ -208,7 +257,8 @@ func (*Binary) isExpr()            {}
 func (*Negation) isExpr()          {}
 func (*Number) isExpr()            {}
 
-func (*LineFilter) isStage() {}
+func (*LineFilter) isStage()    {}
+func (*PipelineStage) isStage() {}
 
 // Kind returns KindLog.
 func (*LogExpr) Kind() Kind { return KindLog }
@@ -260,6 +310,9 @@ func (e *LogExpr) write(b *strings.Builder) {
 	}
 }
 
+// String returns the stage as it stands in a query: | json.
+func (s *PipelineStage) String() string { return "| " + s.PipelineStage.String() }
+
 // String returns the filter as it stands in a query: |= "a" or "b".
 func (f *LineFilter) String() string {
 	var b strings.Builder
@@ -292,6 +345,10 @@ func (r *LogRange) write(b *strings.Builder) {
 func (e *RangeAggregation) write(b *strings.Builder) {
 	b.WriteString(e.Op.String())
 	b.WriteByte('(')
+	if e.Op == QuantileOverTime {
+		writeNumber(b, e.Quantile)
+		b.WriteString(", ")
+	}
 	e.Range.write(b)
 	b.WriteByte(')')
 	if !e.perStream() {
@@ -311,6 +368,10 @@ func (e *VectorAggregation) write(b *strings.Builder) {
 		b.WriteByte(' ')
 	}
 	b.WriteByte('(')
+	if e.Op == TopK || e.Op == BottomK {
+		b.WriteString(strconv.Itoa(e.K))
+		b.WriteString(", ")
+	}
 	e.Inner.write(b)
 	b.WriteByte(')')
 }
@@ -370,10 +431,12 @@ func writeOperand(b *strings.Builder, e Expr, atLeast int) {
 	e.write(b)
 }
 
-func (e *Number) write(b *strings.Builder) {
+func (e *Number) write(b *strings.Builder) { writeNumber(b, e.Value) }
+
+func writeNumber(b *strings.Builder, v float64) {
 	format := byte('f')
-	if e.Value != 0 && (e.Value < 1e-6 || e.Value >= 1e21) {
+	if v != 0 && (math.Abs(v) < 1e-6 || math.Abs(v) >= 1e21) {
 		format = 'g'
 	}
-	b.WriteString(strconv.FormatFloat(e.Value, format, -1, 64))
+	b.WriteString(strconv.FormatFloat(v, format, -1, 64))
 }

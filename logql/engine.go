@@ -152,21 +152,18 @@ func (e *Engine) log(ctx context.Context, p Params, x *LogExpr) (*Result, error)
 	case p.Limit < 0:
 		return nil, badRequest("the limit is %d: it must be positive, or 0 for all entries", p.Limit)
 	}
-	filters, err := x.filters()
-	if err != nil {
-		return nil, err
-	}
 	damage := newDamage(p.Strict)
 	scan := &Scan{Text: x.String(), Query: segment.Query{
 		Tenant:    p.Tenant,
 		Start:     p.Start,
 		End:       p.End,
-		Matchers:  x.Matchers,
-		Filters:   filters,
 		Direction: p.Direction,
 		Limit:     p.Limit,
 		OnDamage:  damage.callback(),
 	}}
+	if err := x.narrow(&scan.Query); err != nil {
+		return nil, err
+	}
 	bounded, cancel := e.withTimeout(ctx, p.Limit > 0)
 	it, err := e.options.Source.Entries(bounded, scan)
 	if err != nil {
@@ -255,6 +252,7 @@ func (e *Engine) metric(ctx context.Context, p Params, x Expr) (*Result, error) 
 	}
 	sortRows(v.rows)
 	if p.Step == 0 {
+		sortByValue(x, v.rows)
 		r.Type, r.Vector = TypeVector, vector(v.rows, p.End)
 	} else {
 		r.Type, r.Matrix = TypeMatrix, run.matrix(v.rows)

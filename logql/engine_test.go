@@ -83,7 +83,7 @@ func TestBadQueries(t *testing.T) {
 	f(Params{Query: `vector(1)`, Start: math.MinInt64, End: math.MaxInt64, Step: math.MaxInt64}, "292 years")
 	f(Params{Query: `count_over_time({app="a"}[292y])`, End: math.MaxInt64 / 2, Step: math.MaxInt64 / 2}, "together are longer than 292 years")
 	f(Params{Query: `sum(`}, "parse error at line 1, col 5")
-	f(Params{Query: `{app="a"} | json`, End: 5}, "`| json` is not supported yet")
+	f(Params{Query: `{app="a"} | unpack`, End: 5}, "`| unpack` is not supported yet")
 	for _, err := range []error{nil, context.Canceled, errors.New("disk"), fmt.Errorf("x: %w", context.DeadlineExceeded)} {
 		if IsBadQuery(err) {
 			t.Errorf("IsBadQuery(%v)", err)
@@ -302,7 +302,7 @@ func TestReplan(t *testing.T) {
 	f(`rate({app="a"}[5m])`, &segment.Aggregation{Steps: 0}, "0 evaluation points")
 	f(`rate({app="a"}[5m])`, &segment.Aggregation{Steps: 2}, "step of 0 ns")
 	f(`rate({app="a"}[5m])`, nil, "expected a stream selector")
-	f(`{app="a"} | json`, nil, "not supported")
+	f(`{app="a"} | unpack`, nil, "not supported")
 	f(`{app="a"} x`, nil, "found `x`")
 	f(`sum(`, one, "parse error")
 	if one.Range != 0 {

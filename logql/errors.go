@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/logcluster/logcluster/segment"
 )
 
 // A Position is a place in a query's text.
@@ -80,8 +82,9 @@ func IsBadQuery(err error) bool {
 		unsupported *UnsupportedError
 		limit       *LimitError
 		request     *RequestError
+		pipeline    *segment.PipelineError
 	)
-	return errors.As(err, &parse) || errors.As(err, &unsupported) || errors.As(err, &limit) || errors.As(err, &request)
+	return errors.As(err, &pipeline) || errors.As(err, &parse) || errors.As(err, &unsupported) || errors.As(err, &limit) || errors.As(err, &request)
 }
 
 func badRequest(format string, args ...any) error {

@@ -3,6 +3,7 @@ package logql
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -76,6 +77,10 @@ func (e *evaluation) evaluate(ctx context.Context, x Expr) (value, error) {
 		if err != nil {
 			return value{}, err
 		}
+		if x.Op.selects() {
+			e.selectRows(x, v.rows)
+			return v, nil
+		}
 		return value{kind: KindVector, rows: e.aggregate(x.Op, &x.Grouping, v.rows)}, nil
 	case *Binary:
 		left, err := e.evaluate(ctx, x.Left)
@@ -108,9 +113,19 @@ func (e *evaluation) rangeVector(ctx context.Context, x Expr, r *RangeAggregatio
 	}
 	scan.Query.Tenant, scan.Query.OnDamage = e.tenant, e.onDamage
 	scan.MaxSeries = max((e.maxSamples-e.samples)/e.steps, 1)
+	scan.Aggregation.MaxSeries = scan.MaxSeries
 	partial, err := e.source.Partial(ctx, scan)
-	if err != nil {
+	switch {
+	case errors.Is(err, segment.ErrTooManySeries):
+		return value{}, TooManySeries(scan.MaxSeries, e.steps)
+	case errors.Is(err, segment.ErrTooManyValues):
+		return value{}, overLimit("the quantile needs too many different values in memory: narrow the stream selector, the range or the time range")
+	case err != nil:
 		return value{}, err
+	}
+	if partial.Steps != e.steps || partial.Measure != scan.Aggregation.Measure {
+		return value{}, fmt.Errorf("partial result of %s has %d points of measure %d where %d of measure %d were asked for",
+			quote(scan.Text), partial.Steps, partial.Measure, e.steps, scan.Aggregation.Measure)
 	}
 	if e.samples += len(partial.Series) * e.steps; e.samples > e.maxSamples {
 		return value{}, TooManySeries(scan.MaxSeries, e.steps)
@@ -121,19 +136,12 @@ func (e *evaluation) rangeVector(ctx context.Context, x Expr, r *RangeAggregatio
 	}
 	rows := make([]row, 0, len(partial.Series))
 	for key, s := range partial.Series {
-		if len(s.Deltas) != e.steps+1 || len(s.Touched) != e.steps+1 {
-			return value{}, fmt.Errorf("partial result of %s has %d points where %d were asked for", quote(scan.Text), len(s.Deltas)-1, e.steps)
+		row := row{key: key, labels: s.Labels}
+		row.values, row.present = s.Points(scan.Aggregation)
+		for i := range row.values {
+			row.values[i] /= unit
 		}
-		row, found := e.newRow(key, s.Labels), false
-		var sum, entries uint64
-		for i := range e.steps {
-			sum += s.Deltas[i]
-			if entries += s.Touched[i]; entries > 0 {
-				row.values[i], row.present[i] = float64(sum)/unit, true
-				found = true
-			}
-		}
-		if found {
+		if slices.Contains(row.present, true) {
 			rows = append(rows, row)
 		}
 		delete(partial.Series, key) // It may be large: two copies are one too many.

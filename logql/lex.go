@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/logcluster/logcluster/segment/field"
 )
 
 type tokenKind uint8
@@ -16,6 +18,7 @@ const (
 	tokenIdentifier           // also every keyword: what it is, the parser knows by its place
 	tokenNumber
 	tokenDuration
+	tokenBytes
 	tokenString
 	tokenOperator // brackets and punctuation too; text says which
 )
@@ -28,6 +31,7 @@ type token struct {
 	value    string // of a string, without quotes and escapes
 	number   float64
 	duration time.Duration
+	bytes    uint64
 	message  string // what is wrong with an invalid token
 }
 
@@ -50,6 +54,8 @@ func (t *token) String() string {
 		return "the number " + shorten(t.text)
 	case tokenDuration:
 		return "the duration " + shorten(t.text)
+	case tokenBytes:
+		return "the size " + shorten(t.text)
 	case tokenString:
 		return "the string " + quote(t.value)
 	default:
@@ -130,7 +136,7 @@ func (l *lexer) space() {
 	}
 }
 
-// number reads a number or a duration.
+// number reads a number, a duration or, what ends with a b, a size in bytes.
 func (l *lexer) number() token {
 	start, exponent := l.offset, false
 	for l.offset < len(l.text) {
@@ -154,6 +160,12 @@ func (l *lexer) number() token {
 			return l.invalid(start, "the number "+shorten(t.text)+" is beyond the range of 64-bit floating point")
 		}
 		return l.invalid(start, quote(t.text)+" is not a number")
+	}
+	if last := t.text[len(t.text)-1]; last == 'b' || last == 'B' {
+		if bytes, err := field.ParseBytes(t.text); err == nil {
+			t.kind, t.bytes = tokenBytes, bytes
+			return t
+		}
 	}
 	duration, err := ParseDuration(t.text)
 	if err != nil {

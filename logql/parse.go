@@ -2,6 +2,7 @@ package logql
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -21,9 +22,7 @@ const canonicalGrowth = 8
 // unsupportedFunctions are the functions and operations of LogQL that are recognised, and
 // answered by an *UnsupportedError.
 var unsupportedFunctions = [...]string{
-	"absent_over_time", "approx_topk", "avg_over_time", "bottomk", "first_over_time", "label_replace",
-	"last_over_time", "max_over_time", "min_over_time", "quantile_over_time", "rate_counter", "sort", "sort_desc",
-	"stddev", "stddev_over_time", "stdvar", "stdvar_over_time", "sum_over_time", "topk", "variants",
+	"absent_over_time", "approx_topk", "label_replace", "rate_counter", "stddev", "stdvar", "variants",
 }
 
 // Parse turns the text of a query into its tree. Errors are *ParseError,
@@ -209,7 +208,11 @@ func (p *parser) operand() (Expr, error) {
 	case at.kind == tokenDuration:
 		return nil, p.expected("a query", "a duration stands only in [ ] and after offset")
 	case at.is("{"):
-		return p.logQuery()
+		e, err := p.logQuery()
+		if err == nil && e.unwrap() != nil {
+			return nil, p.failf(at, "`%s` gives the values that functions such as sum_over_time need; a log query has no use for it", e.unwrap())
+		}
+		return e, err
 	case at.is("("):
 		p.advance()
 		e, err := p.expression(0)
@@ -249,7 +252,7 @@ func (p *parser) unclosed(open token, inside Expr) error {
 // function reads what begins with a name.
 func (p *parser) function() (Expr, error) {
 	name := p.tok
-	if i := slices.Index(rangeOps[:], name.text); i >= 0 {
+	if i := slices.Index(rangeOpNames, name.text); i >= 0 {
 		return p.rangeAggregation(RangeOp(i))
 	}
 	if i := slices.Index(vectorOps[:], name.text); i >= 0 {
@@ -261,7 +264,7 @@ func (p *parser) function() (Expr, error) {
 	if slices.Contains(unsupportedFunctions[:], name.text) {
 		return nil, p.unsupported(name, name.text)
 	}
-	known := slices.Concat(rangeOps[:], vectorOps[:], []string{"vector"}, unsupportedFunctions[:])
+	known := slices.Concat(rangeOpNames, vectorOps[:], []string{"vector"}, unsupportedFunctions[:])
 	next := p.peek()
 	switch near := nearest(name.text, known...); {
 	case near != "":
@@ -272,7 +275,7 @@ func (p *parser) function() (Expr, error) {
 		return nil, p.failf(name, "expected a query, found %s; a stream selector stands in braces: {%s=\"…\"}", &name, shorten(name.text))
 	case next.is("("):
 		return nil, p.failf(name, "expected a query, found %s, which is no function; the functions are %s",
-			&name, strings.Join(slices.Concat(rangeOps[:], vectorOps[:], []string{"vector"}), ", "))
+			&name, strings.Join(slices.Concat(rangeOpNames, vectorOps[:], []string{"vector"}), ", "))
 	}
 	return nil, p.failf(name, "expected a query, such as {app=\"web\"}, found %s", &name)
 }
@@ -289,6 +292,11 @@ func (p *parser) vectorAggregation(op VectorOp) (Expr, error) {
 	if err := p.expect("(", "after "+op.String()); err != nil {
 		return nil, err
 	}
+	if op == TopK || op == BottomK {
+		if e.K, err = p.seriesCount(op); err != nil {
+			return nil, err
+		}
+	}
 	start := p.tok
 	if e.Inner, err = p.expression(0); err != nil {
 		return nil, err
@@ -297,10 +305,20 @@ func (p *parser) vectorAggregation(op VectorOp) (Expr, error) {
 		return nil, p.failf(start, "%s needs a vector such as count_over_time({…} [5m]), found %s", op, kind)
 	}
 	if p.tok.is(",") {
-		return nil, p.expected("`)`", op.String()+" takes one argument")
+		what := "argument"
+		if e.K > 0 {
+			what = "vector"
+		}
+		return nil, p.expected("`)`", op.String()+" takes one "+what)
 	}
 	if !p.accept(")") {
 		return nil, p.unclosed(open, e.Inner)
+	}
+	if op == Sort || op == SortDesc {
+		if grouped || p.tok.is("by") || p.tok.is("without") {
+			return nil, p.failf(open, "%s has no grouping: it puts all series in order", op)
+		}
+		return e, nil
 	}
 	if grouped {
 		if p.tok.is("by") || p.tok.is("without") {
@@ -310,6 +328,16 @@ func (p *parser) vectorAggregation(op VectorOp) (Expr, error) {
 	}
 	_, err = p.grouping(&e.Grouping)
 	return e, err
+}
+
+// seriesCount reads the first argument of topk and bottomk, and the comma behind it.
+func (p *parser) seriesCount(op VectorOp) (int, error) {
+	k := p.tok
+	if k.kind != tokenNumber || k.number < 1 || k.number > math.MaxInt32 || k.number != math.Trunc(k.number) {
+		return 0, p.expected("a whole number of series, at least 1, as the first argument of "+op.String(), "write "+op.String()+"(10, …)")
+	}
+	p.advance()
+	return int(k.number), p.expect(",", "after the number of series in "+op.String())
 }
 
 // grouping reads by (a, b) or without (a, b), if it is there.
@@ -387,7 +415,7 @@ func (p *parser) trailing(e Expr, end string) error {
 		return p.failf(p.tok, "`%s` filters lines: it stands behind a stream selector, inside the function: count_over_time({…} |= \"…\" [5m])", p.tok.text)
 	case isLog && p.tok.kind == tokenString:
 		return p.expected(possible, "did you mean |= "+quote(p.tok.value)+"?")
-	case isLog && p.tok.kind == tokenIdentifier && slices.Contains(unsupportedStages[:], p.tok.text):
+	case isLog && p.tok.kind == tokenIdentifier && slices.Contains(stageNames[:], p.tok.text):
 		return p.expected(possible, "did you mean | "+p.tok.text+"?")
 	}
 	return p.expected(possible, "")

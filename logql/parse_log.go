@@ -7,13 +7,6 @@ import (
 	"github.com/logcluster/logcluster/segment"
 )
 
-// unsupportedStages are the stages of LogQL that are recognised, and answered by an
-// *UnsupportedError.
-var unsupportedStages = [...]string{
-	"decolorize", "distinct", "drop", "json", "keep", "label_format", "line_format", "logfmt", "pattern", "regexp",
-	"unpack", "unwrap",
-}
-
 // ParseSelector reads a stream selector as it stands in the parameters of the label and
 // series APIs. {} selects all streams, and matchers may match the empty value.
 func ParseSelector(s string) ([]*segment.Matcher, error) { return parseSelector(s, MaxQueryLength) }
@@ -159,7 +152,9 @@ func (p *parser) pipeline(e *LogExpr) error {
 		case "|>", "!>":
 			return p.unsupported(p.tok, p.tok.text)
 		case "|":
-			return p.stage()
+			if err := p.stage(e); err != nil {
+				return err
+			}
 		default:
 			return nil
 		}
@@ -209,33 +204,6 @@ func (p *parser) regexp(at token) error {
 	return nil
 }
 
-// stage reads what begins with a single |.
-func (p *parser) stage() error {
-	bar := p.tok
-	p.advance()
-	next := p.peek()
-	switch {
-	case p.tok.kind == tokenIdentifier && slices.Contains(unsupportedStages[:], p.tok.text):
-		return p.unsupported(bar, "| "+p.tok.text)
-	case p.tok.kind == tokenIdentifier && next.kind == tokenOperator &&
-		slices.Contains([]string{"=", "==", "!=", "=~", "!~", ">", ">=", "<", "<="}, next.text):
-		return p.unsupported(bar, "| "+shorten(p.tok.text)+" "+next.text+" …")
-	case p.tok.is("("):
-		return p.unsupported(bar, "| ( … )")
-	case p.tok.kind == tokenIdentifier:
-		hint := ""
-		if near := nearest(p.tok.text, unsupportedStages[:]...); near != "" {
-			hint = "did you mean " + near + "?"
-		}
-		return p.expected("a stage such as json or a label filter after `|`", hint)
-	case p.tok.is("="):
-		return p.expected("a stage after `|`", "did you mean |= without a space?")
-	case p.tok.kind == tokenString:
-		return p.expected("a stage after `|`", "did you mean |= "+quote(p.tok.value)+"?")
-	}
-	return p.expected("a stage such as json or a label filter after `|`", "")
-}
-
 // rangeAggregation reads rate({…} [5m]) and its like.
 func (p *parser) rangeAggregation(op RangeOp) (Expr, error) {
 	p.advance()
@@ -244,6 +212,13 @@ func (p *parser) rangeAggregation(op RangeOp) (Expr, error) {
 		return nil, err
 	}
 	e := &RangeAggregation{Op: op, Grouping: segment.Grouping{Without: true}}
+	if op == QuantileOverTime {
+		var err error
+		if e.Quantile, err = p.quantile(); err != nil {
+			return nil, err
+		}
+	}
+	start := p.tok
 	found, err := p.logRange(op, &e.Range)
 	if err != nil {
 		return nil, err
@@ -258,8 +233,29 @@ func (p *parser) rangeAggregation(op RangeOp) (Expr, error) {
 		return nil, p.expected("`)` after the range in "+op.String(), "")
 	}
 	p.advance()
+	switch unwrap := e.Range.Log.unwrap(); {
+	case unwrap == nil && op >= SumOverTime:
+		return nil, p.failf(start, "%s needs values: unwrap a label, as in %s({…} | json | unwrap duration [5m])", op, op)
+	case unwrap != nil && op < SumOverTime && op != Rate:
+		return nil, p.failf(start, "%s counts lines and has no use for `%s`; did you mean sum_over_time?", op, unwrap)
+	}
 	_, err = p.grouping(&e.Grouping)
 	return e, err
+}
+
+// quantile reads the first argument of quantile_over_time, and the comma behind it.
+func (p *parser) quantile() (float64, error) {
+	sign := 1.0
+	if p.tok.is("-") {
+		sign = -1
+		p.advance()
+	}
+	if p.tok.kind != tokenNumber {
+		return 0, p.expected("a number from 0 to 1 as the first argument of quantile_over_time", "write quantile_over_time(0.99, …)")
+	}
+	q := sign * p.tok.number
+	p.advance()
+	return q, p.expect(",", "after the quantile")
 }
 
 // logRange reads a log query with the range behind it or behind its selector. found is

@@ -1,7 +1,6 @@
 package logql
 
 import (
-	"fmt"
 	"math"
 	"slices"
 
@@ -11,24 +10,42 @@ import (
 // maxMinimized bounds the filters whose values are compared with one another.
 const maxMinimized = 256
 
-// filters compiles the line filters among the stages, and leaves out those that keep
-// every line.
-func (e *LogExpr) filters() ([]*segment.LineFilter, error) {
-	var filters []*segment.LineFilter
+// narrow makes q ask for the log query's entries. Nothing changes a line on its way, so that
+// line filters may decide before all that is more expensive. Those that keep every line
+// are left out.
+func (e *LogExpr) narrow(q *segment.Query) error {
+	q.Matchers, q.Filters, q.Pipeline = e.Matchers, nil, nil
+	var stages []segment.PipelineStage
 	for _, stage := range e.Stages {
-		f, ok := stage.(*LineFilter)
-		if !ok {
-			return nil, fmt.Errorf("stage %s cannot be planned", stage)
-		}
-		compiled, err := f.compile()
-		if err != nil {
-			return nil, err
-		}
-		if compiled != nil {
-			filters = append(filters, compiled)
+		switch s := stage.(type) {
+		case *LineFilter:
+			compiled, err := s.compile()
+			if err != nil {
+				return err
+			}
+			if compiled != nil {
+				q.Filters = append(q.Filters, compiled)
+			}
+		case *PipelineStage:
+			stages = append(stages, s.PipelineStage)
 		}
 	}
-	return filters, nil
+	if len(stages) > 0 {
+		q.Pipeline = segment.NewPipeline(stages...)
+	}
+	return nil
+}
+
+// unwrap returns the unwrap among the stages, or nil.
+func (e *LogExpr) unwrap() *segment.UnwrapStage {
+	for _, stage := range e.Stages {
+		if s, ok := stage.(*PipelineStage); ok {
+			if unwrap, ok := s.PipelineStage.(*segment.UnwrapStage); ok {
+				return unwrap
+			}
+		}
+	}
+	return nil
 }
 
 // compile returns the cheapest filter that keeps the same lines, or nil if that is all:
@@ -73,40 +90,71 @@ func (f *LineFilter) compileRegexps() (*segment.LineFilter, error) {
 	return segment.NewLineFilter(f.Type, patterns...)
 }
 
-// pushable reports whether a Source can evaluate e as a whole: the entries of a range
-// aggregation, counted in the series of a grouping.
+// pushable reports whether a Source can evaluate e as a whole: a range aggregation in the
+// series of a grouping. For what unites the series of one that has none of its own, the
+// grouping is the outer one.
 func pushable(e Expr) (r *RangeAggregation, g segment.Grouping, ok bool) {
 	switch e := e.(type) {
 	case *RangeAggregation:
-		return e, e.Grouping, true
+		return e, e.seriesGrouping(), true
 	case *VectorAggregation:
-		if r, ok := e.Inner.(*RangeAggregation); ok && e.Op == Sum && r.perStream() {
-			return r, e.Grouping, true
+		r, ok := e.Inner.(*RangeAggregation)
+		if !ok || !r.perStream() {
+			return nil, g, false
 		}
+		switch {
+		case e.Op == Sum && r.Op <= SumOverTime:
+		case e.Op == Min && r.Op == MinOverTime:
+		case e.Op == Max && r.Op == MaxOverTime:
+		default:
+			return nil, g, false
+		}
+		return r, intersect(e.Grouping, r.seriesGrouping()), true
 	}
-	return nil, segment.Grouping{}, false
+	return nil, g, false
 }
 
-// measure returns what a Source must add up for the function.
-func (o RangeOp) measure() segment.Measure {
-	if o == BytesOverTime || o == BytesRate {
-		return segment.MeasureBytes
+// seriesGrouping returns the grouping that makes the series: unless names are listed by
+// by, what is unwrapped is a value and no longer a label.
+func (e *RangeAggregation) seriesGrouping() segment.Grouping {
+	g := e.Grouping
+	if unwrap := e.Range.Log.unwrap(); unwrap != nil && g.Without {
+		g.Names = append(slices.Clone(g.Names), unwrap.Label)
+		slices.Sort(g.Names)
+		g.Names = slices.Compact(g.Names)
 	}
-	return segment.MeasureCount
+	return g
+}
+
+// intersect returns the grouping that does what inner, a without, and then outer do.
+func intersect(outer, inner segment.Grouping) segment.Grouping {
+	if outer.Without {
+		names := slices.Concat(outer.Names, inner.Names)
+		slices.Sort(names)
+		return segment.Grouping{Without: true, Names: slices.Compact(names)}
+	}
+	names := slices.DeleteFunc(slices.Clone(outer.Names), func(name string) bool { return slices.Contains(inner.Names, name) })
+	return segment.Grouping{Names: names}
+}
+
+// measure returns what a Source must make of the entries.
+func (e *RangeAggregation) measure() segment.Measure {
+	if e.Op == Rate && e.Range.Log.unwrap() != nil {
+		return segment.MeasureSum
+	}
+	return rangeOps[e.Op].measure
 }
 
 // plan returns the scan for a pushable expression at steps points from first on. Query
 // lacks what the query text does not say: tenant and OnDamage.
 func plan(text string, r *RangeAggregation, g segment.Grouping, first, step int64, steps int) (*Scan, error) {
-	filters, err := r.Range.Log.filters()
+	first, err := shift(first, int64(r.Range.Offset), step, steps)
 	if err != nil {
 		return nil, err
 	}
-	if first, err = shift(first, int64(r.Range.Offset), step, steps); err != nil {
-		return nil, err
-	}
 	a := &segment.Aggregation{
-		Measure:  r.Op.measure(),
+		Measure:  r.measure(),
+		Quantile: r.Quantile,
 		Grouping: g,
 		First:    first,
 		Step:     step,
@@ -123,11 +171,8 @@ func plan(text string, r *RangeAggregation, g segment.Grouping, first, step int6
 	if end < start { // The last point is the end of time, which nothing comes after.
 		end = math.MaxInt64
 	}
-	return &Scan{
-		Text:        text,
-		Query:       segment.Query{Start: start, End: end, Matchers: r.Range.Log.Matchers, Filters: filters},
-		Aggregation: a,
-	}, nil
+	scan := &Scan{Text: text, Query: segment.Query{Start: start, End: end}, Aggregation: a}
+	return scan, r.Range.Log.narrow(&scan.Query)
 }
 
 // shift returns first - offset, if neither it nor the last point is beyond int64.
@@ -144,8 +189,8 @@ func shift(first, offset, step int64, steps int) (int64, error) {
 }
 
 // Replan fills in what Text says, as a node does that was sent a scan without: the
-// matchers and filters of Query and, if Aggregation is set, its Measure, Grouping and
-// Range. Tenant, times, direction, limits and points stay as they are: an offset in the
+// matchers, filters and pipeline of Query and, if Aggregation is set, its Measure, Quantile,
+// Grouping and Range. Tenant, times, direction, limits and points stay as they are: an offset in the
 // text is part of the times already.
 func (s *Scan) Replan() error {
 	log := &LogExpr{}
@@ -156,10 +201,10 @@ func (s *Scan) Replan() error {
 		}
 		r, g, ok := pushable(e)
 		if !ok {
-			return badRequest("%s is no range aggregation nor a sum of one", quote(s.Text))
+			return badRequest("%s is no range aggregation nor a sum, minimum or maximum of one", quote(s.Text))
 		}
 		a := *s.Aggregation
-		a.Measure, a.Grouping, a.Range = r.Op.measure(), g, int64(r.Range.Range)
+		a.Measure, a.Quantile, a.Grouping, a.Range = r.measure(), r.Quantile, g, int64(r.Range.Range)
 		if err := a.Validate(); err != nil {
 			return badRequest("%v", err)
 		}
@@ -178,11 +223,9 @@ func (s *Scan) Replan() error {
 		if p.tok.kind != tokenEnd {
 			return p.trailing(log, "the end of the query")
 		}
+		if log.unwrap() != nil {
+			return badRequest("%s unwraps a label, but is no metric query", quote(s.Text))
+		}
 	}
-	filters, err := log.filters()
-	if err != nil {
-		return err
-	}
-	s.Query.Matchers, s.Query.Filters = log.Matchers, filters
-	return nil
+	return log.narrow(&s.Query)
 }

@@ -177,7 +177,11 @@ func evaluateScript(t *testing.T, d *datadriven.TestData, s *store) string {
 		b.WriteString("entries\n")
 		for r.Entries.Next() {
 			e := r.Entries.At()
-			fmt.Fprintf(&b, "  %s %s %q\n", time.Duration(e.Timestamp), e.Stream.Labels, e.Line)
+			fmt.Fprintf(&b, "  %s %s %q", time.Duration(e.Timestamp), e.Stream.Labels, e.Line)
+			if e.Parsed != nil {
+				fmt.Fprintf(&b, " %s", e.Parsed)
+			}
+			b.WriteByte('\n')
 		}
 		if err := r.Entries.Err(); err != nil {
 			return "error: " + err.Error()
@@ -203,6 +207,9 @@ func planScript(t *testing.T, d *datadriven.TestData) string {
 		}
 		for _, f := range q.Filters {
 			fmt.Fprintf(&b, "  line %s\n", &LineFilter{f.Type, f.Values})
+		}
+		if q.Pipeline != nil {
+			fmt.Fprintf(&b, "  pipeline %s\n", q.Pipeline)
 		}
 		if a := scan.Aggregation; a != nil {
 			fmt.Fprintf(&b, "  %d points from %s by %s, range %s, measure %d, without %t %q\n",

@@ -41,9 +41,9 @@ func (s *store) begin(ctx context.Context, scan *Scan) (*Scan, error) {
 	s.mu.Unlock()
 	if s.replan {
 		stripped := *scan
-		stripped.Query.Matchers, stripped.Query.Filters = nil, nil
+		stripped.Query.Matchers, stripped.Query.Filters, stripped.Query.Pipeline = nil, nil, nil
 		if a := scan.Aggregation; a != nil {
-			stripped.Aggregation = &segment.Aggregation{First: a.First, Step: a.Step, Steps: a.Steps}
+			stripped.Aggregation = &segment.Aggregation{First: a.First, Step: a.Step, Steps: a.Steps, MaxSeries: a.MaxSeries}
 		}
 		if err := stripped.Replan(); err != nil {
 			return nil, err
@@ -73,6 +73,9 @@ func (s *store) Entries(ctx context.Context, scan *Scan) (segment.Iterator, erro
 	scan, err := s.begin(ctx, scan)
 	if err != nil {
 		return nil, err
+	}
+	if scan.Query.Pipeline != nil {
+		return segment.SelectUnits(ctx, 0, s.frames(0, 1), &scan.Query, nil), nil
 	}
 	found := s.selected(&scan.Query)
 	if scan.Query.Direction == segment.Backward {
@@ -115,6 +118,17 @@ func (s *store) Partial(ctx context.Context, scan *Scan) (*segment.Partial, erro
 	for i := range parts {
 		parts[i] = segment.NewPartial(a)
 	}
+	if scan.Query.Pipeline != nil {
+		for i := range parts {
+			if err := segment.AggregateUnits(ctx, s.frames(i, len(parts)), &scan.Query, a, parts[i]); err != nil {
+				return nil, err
+			}
+		}
+		for _, p := range parts[1:] {
+			parts[0].Merge(p)
+		}
+		return parts[0], nil
+	}
 	for n, e := range s.selected(&scan.Query) {
 		value := uint64(1)
 		if a.Measure == segment.MeasureBytes {
@@ -136,6 +150,29 @@ func (s *store) Partial(ctx context.Context, scan *Scan) (*segment.Partial, erro
 		parts[0].Merge(p)
 	}
 	return parts[0], nil
+}
+
+// frames returns every n-th entry from the i-th on as a shard's tail holds them.
+func (s *store) frames(i, n int) []segment.Unit {
+	var units []segment.Unit
+	var encoder segment.FrameEncoder
+	for ; i < len(s.entries); i += n {
+		e := &s.entries[i]
+		b := &segment.Batch{Streams: []*segment.Stream{e.Stream}, Rows: []segment.Row{{Timestamp: e.Timestamp, Line: e.Line}}}
+		if len(e.Metadata) > 0 {
+			b.Metadata, b.Rows[0].Metadata = []segment.Labels{e.Metadata}, 1
+		}
+		frames, err := encoder.Encode(b, []uint32{0})
+		if err != nil {
+			panic(err)
+		}
+		f := frames[0]
+		f.Header.Offset = e.Offset
+		payload := bytes.Clone(f.Payload)
+		units = append(units, &segment.FrameUnit{Header: f.Header, Streams: f.Streams, Load: func() ([]byte, error) { return payload, nil }})
+		f.Release()
+	}
+	return units
 }
 
 // covers reports whether point - length < timestamp <= point.

@@ -102,7 +102,10 @@ func (r *blockReader) matchTemplate(ctx context.Context, s *lineSearch, m *block
 		return err
 	}
 	timeOf := func(i int) int64 { return r.times[r.rowsOf(local)[i]] }
-	t := &r.columns.templates[local]
+	t, err := r.columns.columnsOf(local)
+	if err != nil {
+		return err
+	}
 	keep := make([]bool, t.rows)
 	for i := range keep {
 		keep[i] = true
@@ -136,7 +139,6 @@ func (r *blockReader) matchTemplate(ctx context.Context, s *lineSearch, m *block
 				keep[i] = false
 				continue
 			}
-			var err error
 			if line, err = r.append(line[:0], int(row)); err != nil {
 				return err
 			}

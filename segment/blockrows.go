@@ -23,6 +23,7 @@ type blockReader struct {
 	fallback []*ChunkRef
 	lines    []*lines
 	metadata *blockMetadata
+	single   bool // few lines will be asked for
 }
 
 // reader prepares the reading of rows, and reads their timestamps.
@@ -139,7 +140,13 @@ func (r *blockReader) append(dst []byte, row int) ([]byte, error) {
 		return append(dst, line...), err
 	}
 	id := r.ids[row]
-	t := &r.columns.templates[id]
+	t, err := r.columns.columnsOf(int(id))
+	if err != nil {
+		return nil, err
+	}
+	if r.single {
+		return r.appendOne(dst, t, row)
+	}
 	if !r.loaded[id] {
 		for k := range t.columns {
 			if err := r.columns.load(t, &t.columns[k]); err != nil {
@@ -152,6 +159,20 @@ func (r *blockReader) append(dst []byte, row int) ([]byte, error) {
 	for k := range t.columns {
 		dst = append(dst, t.template.literals[k]...)
 		dst = t.columns[k].append(dst, rank, ts)
+	}
+	return append(dst, t.template.literals[len(t.columns)]...), nil
+}
+
+// appendOne is append for few rows of a block: it takes single values out of the
+// columns instead of decoding these.
+func (r *blockReader) appendOne(dst []byte, t *blockTemplate, row int) ([]byte, error) {
+	rank, ts := int(r.ranks[row]), r.times[row]
+	var err error
+	for k := range t.columns {
+		dst = append(dst, t.template.literals[k]...)
+		if dst, err = r.columns.one(dst, t, &t.columns[k], rank, ts); err != nil {
+			return nil, err
+		}
 	}
 	return append(dst, t.template.literals[len(t.columns)]...), nil
 }

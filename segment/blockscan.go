@@ -75,16 +75,75 @@ func (b *Block) selectLate(ctx context.Context, q *Query) ([]Entry, error) {
 			return nil, err
 		}
 	}
-	c := collector{q: q}
+	first := firstRows{q: q, times: r.times, offsets: offsets}
 	for _, run := range runs {
-		stream := b.Stream(run)
 		for row := run.FirstRow; row < run.FirstRow+run.Rows; row++ {
 			if t := r.times[row]; t >= q.Start && t < q.End && match.keeps(int(row)) {
-				c.add(Entry{Timestamp: t, Stream: stream, Offset: offsets[row], source: r, row: row})
+				first.add(row)
 			}
 		}
 	}
-	return c.result(), ctx.Err()
+	rows := first.result()
+	r.single = q.Limit > 0 || len(rows) < int(b.Meta.Rows)/16
+	entries := make([]Entry, len(rows))
+	for i, row := range rows {
+		entries[i] = Entry{Timestamp: r.times[row], Stream: b.streamOf(row), Offset: offsets[row], source: r, row: row}
+	}
+	return entries, ctx.Err()
+}
+
+// streamOf returns the stream of a row.
+func (b *Block) streamOf(row uint32) *Stream {
+	runs := b.Meta.Runs
+	i := sort.Search(len(runs), func(i int) bool { return runs[i].FirstRow+runs[i].Rows > row })
+	return b.Stream(&runs[i])
+}
+
+// firstRows keeps the rows that come first by the query's order, as many as its limit.
+type firstRows struct {
+	q       *Query
+	times   []int64
+	offsets []uint64
+	rows    []uint32
+	full    bool  // there are enough: only those before last matter
+	last    int64 // timestamp of the last of the rows that are kept
+}
+
+func (f *firstRows) add(row uint32) {
+	if f.full && f.after(f.times[row], f.last) {
+		return
+	}
+	f.rows = append(f.rows, row)
+	if l := f.q.Limit; l > 0 && len(f.rows) >= 2*l+1024 {
+		f.cut()
+	}
+}
+
+// after reports whether timestamp a comes behind b.
+func (f *firstRows) after(a, b int64) bool {
+	if f.q.Direction == Backward {
+		return a < b
+	}
+	return a > b
+}
+
+func (f *firstRows) cut() {
+	slices.SortFunc(f.rows, func(a, b uint32) int {
+		switch x, y := f.times[a], f.times[b]; {
+		case x == y && (f.offsets[a] < f.offsets[b]) == (f.q.Direction == Forward), x != y && f.after(y, x):
+			return -1
+		}
+		return 1
+	})
+	if l := f.q.Limit; l > 0 && len(f.rows) >= l {
+		f.rows = f.rows[:l]
+		f.full, f.last = true, f.times[f.rows[l-1]]
+	}
+}
+
+func (f *firstRows) result() []uint32 {
+	f.cut()
+	return f.rows
 }
 
 // wantsRow reports whether a row is in one of the runs.

@@ -1,6 +1,9 @@
 package segment
 
-import "slices"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // shredScratch is what a BlockEncoder needs to cut lines into templates and columns.
 type shredScratch struct {
@@ -156,6 +159,10 @@ func (e *BlockEncoder) encodeColumns(m *BlockMeta, table *templateTable, locals 
 		}
 	}
 	w.directory = w.directory[:0]
+	var heads []byte
+	ends := func() [streamCount]int {
+		return [streamCount]int{len(w.streams[streamNumbers]), len(w.streams[streamIDs]), len(w.streams[streamText]), len(w.packed.out)}
+	}
 	w.packed = bitWriter{out: w.packed.out[:0]}
 	var cuts [streamCount][]int
 	for i := range w.streams {
@@ -169,6 +176,7 @@ func (e *BlockEncoder) encodeColumns(m *BlockMeta, table *templateTable, locals 
 			s.times = append(s.times, e.times[e.sorted[row]])
 		}
 		w.begin()
+		start, before := len(w.directory), ends()
 		for slot := range table.templates[shape.id].slots() {
 			s.spans = s.spans[:0]
 			for _, row := range rows {
@@ -177,7 +185,12 @@ func (e *BlockEncoder) encodeColumns(m *BlockMeta, table *templateTable, locals 
 			w.add(slot, &columnSource{text: e.text, spans: s.spans, times: s.times})
 			w.cut(&cuts)
 		}
+		heads = binary.AppendUvarint(heads, uint64(len(w.directory)-start))
+		for i, end := range ends() {
+			heads = binary.AppendUvarint(heads, uint64(end-before[i]))
+		}
 	}
+	w.directory = append(heads, w.directory...)
 	if err := e.chunk(m, ChunkColumns, w.directory, 0, m.Rows); err != nil {
 		return err
 	}

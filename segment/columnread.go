@@ -45,11 +45,14 @@ type blockColumns struct {
 	payloads  [streamCount]*packedStream
 }
 
-// A blockTemplate is a template as a block uses it.
+// A blockTemplate is a template as a block uses it. Its columns' directory is read when
+// it is first needed: a query needs that of few templates.
 type blockTemplate struct {
-	template *Template
-	rows     int
-	columns  []column
+	template  *Template
+	rows      int
+	directory []byte
+	at        [streamCount]int // where its columns' payloads begin
+	columns   []column         // nil: not read yet
 }
 
 // A packedStream is the chunks of one kind of a block, read one by one as needed.
@@ -123,18 +126,43 @@ func (c *blockColumns) parse(raw []byte) error {
 	var at [streamCount]int
 	used := c.block.Meta.Templates
 	c.templates = make([]blockTemplate, len(used))
+	lengths := make([]uint64, len(used))
 	for i := range c.templates {
 		t := &c.templates[i]
-		t.rows = int(used[i].Rows)
-		t.template = c.block.file.templates[used[i].ID]
-		t.columns = make([]column, t.template.slots())
-		for k := range t.columns {
-			if err := t.columns[k].parse(&r, t.rows, t.columns[:k], &at); err != nil {
-				return fmt.Errorf("template %d, slot %d: %w", i, k, err)
-			}
+		t.rows, t.template, t.at = int(used[i].Rows), c.block.file.templates[used[i].ID], at
+		lengths[i] = r.uvarint(uint64(len(r.b)))
+		for k := range at {
+			at[k] += int(r.uvarint(maxFile))
 		}
 	}
+	for i := range c.templates {
+		c.templates[i].directory = r.take(lengths[i])
+	}
 	return r.done()
+}
+
+// columnsOf reads the directory of a template's columns.
+func (c *blockColumns) columnsOf(local int) (*blockTemplate, error) {
+	t := &c.templates[local]
+	if t.columns != nil {
+		return t, nil
+	}
+	r := reader{b: t.directory}
+	at := t.at
+	columns := make([]column, t.template.slots())
+	for k := range columns {
+		if err := columns[k].parse(&r, t.rows, columns[:k], &at); err != nil {
+			return nil, c.block.damage(ChunkColumns, fmt.Errorf("template %d, slot %d: %w", local, k, err))
+		}
+	}
+	if err := r.done(); err != nil {
+		return nil, c.block.damage(ChunkColumns, fmt.Errorf("template %d: %w", local, err))
+	}
+	if local+1 < len(c.templates) && at != c.templates[local+1].at {
+		return nil, c.block.damage(ChunkColumns, fmt.Errorf("template %d: its columns end elsewhere", local))
+	}
+	t.columns = columns
+	return t, nil
 }
 
 // parse reads a column's directory entry and moves `at` behind its payload.

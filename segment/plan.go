@@ -201,6 +201,9 @@ func (n *planNeedle) in(t *Template) rule {
 	for i, l := range t.literals {
 		// The needle begins in the last bytes of a literal …
 		for k := min(len(l), len(n.text)-1); k > 0; k-- {
+			if last := l[len(l)-1]; last != n.text[k-1] && !n.fold {
+				continue // by far the most common
+			}
 			if n.equal(l[len(l)-k:], n.text[:k]) {
 				w.enter(i, k)
 			}
@@ -214,6 +217,10 @@ func (n *planNeedle) in(t *Template) rule {
 			w.add(slotCondition{slot: i, kind: valueContains, text: n.text})
 		}
 		for k := 1; k < len(n.text) && kind.allows(n.text[:k], false); k++ {
+			// What follows the value must go on with the needle.
+			if next := t.literals[i+1]; len(next) > 0 && next[0] != n.text[k] && !n.fold {
+				continue
+			}
 			w.push(slotCondition{slot: i, kind: valueEnds, text: n.text[:k]}, func() { w.literal(i+1, k) })
 		}
 	}
@@ -230,8 +237,9 @@ func (n *planNeedle) inText(text []byte) bool {
 	if !n.fold {
 		return bytes.Contains(text, n.text)
 	}
+	first := n.text[0]
 	for i := 0; i+len(n.text) <= len(text); i++ {
-		if n.equal(text[i:i+len(n.text)], n.text) {
+		if lower(text[i]) == first && n.equal(text[i:i+len(n.text)], n.text) {
 			return true
 		}
 	}

@@ -40,8 +40,8 @@ func parsePath(p string) ([]step, error) {
 			}
 			steps = append(steps, s)
 			i += n
-		case c == '.' && len(steps) > 0 || len(steps) == 0:
-			if c == '.' {
+		case c == '.' || len(steps) == 0:
+			if c == '.' && len(steps) > 0 {
 				i++
 			}
 			end := i

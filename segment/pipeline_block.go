@@ -35,6 +35,17 @@ func (b *Block) sumRows(ctx context.Context, q *Query, runs []*BlockRun, s *sums
 		return err
 	}
 	metadata := blockMetadata{b: b}
+	if s.rows.pipeline != nil && s.rows.pipeline.parserOnly() != nil && s.a.Measure != MeasureBytes && b.Meta.find(ChunkMetadata) == nil {
+		var text []byte
+		return s.rows.sumColumns(r, func(f func(run *BlockRun, row int) error) error {
+			return r.eachRow(ctx, q, runs, f)
+		}, func(run *BlockRun, row int) (err error) {
+			if text, err = r.append(text[:0], row); err == nil {
+				s.rows.add(b.Stream(run), r.times[row], nil, text)
+			}
+			return err
+		})
+	}
 	err = r.eachLine(ctx, q, runs, func(run *BlockRun, n int, line []byte) {
 		s.rows.add(b.Stream(run), r.times[n], metadata.of(uint32(n)), line)
 	})

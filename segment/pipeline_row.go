@@ -62,10 +62,26 @@ type PipelineRow struct {
 // Run sends a line through the pipeline and reports whether it is kept. Until the next
 // call, row says what has become of it. The row's texts share the line's memory.
 func (p *Pipeline) Run(row *PipelineRow, stream *Stream, metadata Labels, line []byte) (keep bool) {
-	row.stream, row.metadata = stream, metadata
-	row.fields.Reset()
-	row.failed, row.details, row.excused, row.invalid, row.value = "", nil, false, false, 0
-	for _, stage := range p.Stages {
+	row.begin(stream, metadata)
+	return p.run(row, p.Stages, line)
+}
+
+// runExtracted is Run of a line without metadata of which the first stage, a parser, has extracted the
+// fields.
+func (p *Pipeline) runExtracted(row *PipelineRow, stream *Stream, fields []field.Field) (keep bool) {
+	row.begin(stream, nil)
+	row.fields.List = append(row.fields.List, fields...)
+	return p.run(row, p.Stages[1:], nil)
+}
+
+func (r *PipelineRow) begin(stream *Stream, metadata Labels) {
+	r.stream, r.metadata = stream, metadata
+	r.fields.Reset()
+	r.failed, r.details, r.excused, r.invalid, r.value = "", nil, false, false, 0
+}
+
+func (p *Pipeline) run(row *PipelineRow, stages []PipelineStage, line []byte) (keep bool) {
+	for _, stage := range stages {
 		switch s := stage.(type) {
 		case *JSONStage:
 			var err error

@@ -14,6 +14,8 @@ type rowSink struct {
 	series []rowSeries
 	staged []stagedRow
 	err    error // that ends the aggregation
+
+	known map[*Template]*fieldsOf // which slots are which fields, by template
 }
 
 type rowSeries struct {

@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"context"
+	"slices"
 )
 
 // selectRows is Select for queries with a pipeline, line by line.
@@ -36,15 +37,7 @@ func (b *Block) sumRows(ctx context.Context, q *Query, runs []*BlockRun, s *sums
 	}
 	metadata := blockMetadata{b: b}
 	if s.rows.pipeline != nil && s.rows.pipeline.parserOnly() != nil && s.a.Measure != MeasureBytes && b.Meta.find(ChunkMetadata) == nil {
-		var text []byte
-		return s.rows.sumColumns(r, func(f func(run *BlockRun, row int) error) error {
-			return r.eachRow(ctx, q, runs, f)
-		}, func(run *BlockRun, row int) (err error) {
-			if text, err = r.append(text[:0], row); err == nil {
-				s.rows.add(b.Stream(run), r.times[row], nil, text)
-			}
-			return err
-		})
+		return b.sumColumns(ctx, q, r, runs, s)
 	}
 	err = r.eachLine(ctx, q, runs, func(run *BlockRun, n int, line []byte) {
 		s.rows.add(b.Stream(run), r.times[n], metadata.of(uint32(n)), line)
@@ -53,6 +46,38 @@ func (b *Block) sumRows(ctx context.Context, q *Query, runs []*BlockRun, s *sums
 		err = metadata.err
 	}
 	return err
+}
+
+// sumColumns is sumRows for aggregations that columns can answer.
+func (b *Block) sumColumns(ctx context.Context, q *Query, r *blockReader, runs []*BlockRun, s *sums) error {
+	var text []byte
+	c := newColumnSum(s.rows, r, func(run *BlockRun, row int) (err error) {
+		if text, err = r.append(text[:0], row); err == nil {
+			s.rows.add(b.Stream(run), r.times[row], nil, text)
+		}
+		return err
+	})
+	if err := r.rank(); err != nil {
+		return err
+	}
+	if len(q.Filters) == 0 && s.a.Measure != MeasureFirst && s.a.Measure != MeasureLast {
+		var err error
+		runs = slices.DeleteFunc(runs, func(run *BlockRun) bool {
+			lo, hi := s.a.Span(run.MinTimestamp)
+			lo2, hi2 := s.a.Span(run.MaxTimestamp)
+			if err != nil || !q.covers(run.MinTimestamp, run.MaxTimestamp) || lo != lo2 || hi != hi2 {
+				return false
+			}
+			if lo < hi {
+				err = c.wholeRun(run, lo, hi)
+			}
+			return true
+		})
+		if err != nil || len(runs) == 0 {
+			return err
+		}
+	}
+	return r.eachRow(ctx, q, runs, c.add)
 }
 
 // blockMetadata reads the metadata of rows that are asked for in ascending order.

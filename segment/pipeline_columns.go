@@ -314,66 +314,191 @@ func (f *fieldReader) read(rank int, ts int64) []field.Field {
 	return f.list
 }
 
-// sumColumns adds the rows of a block that columns can answer for, and calls line for
-// the others. wanted calls it with each row that q asks for.
-func (s *rowSink) sumColumns(r *blockReader, each func(f func(run *BlockRun, row int) error) error, line func(run *BlockRun, row int) error) error {
-	known := s.known
-	if known == nil {
-		known = map[*Template]*fieldsOf{}
-		s.known = known
+// A columnSum adds the rows of one block that columns can answer for.
+type columnSum struct {
+	*rowSink
+	r       *blockReader
+	readers []*fieldReader
+	tried   []bool
+	run     *BlockRun
+	number  int32 // of run
+	counts  []uint32
+	line    func(run *BlockRun, row int) error // for rows that columns cannot answer for
+}
+
+func newColumnSum(s *rowSink, r *blockReader, line func(run *BlockRun, row int) error) *columnSum {
+	if s.known == nil {
+		s.known = map[*Template]*fieldsOf{}
 	}
-	readers := make([]*fieldReader, len(r.block.Meta.Templates))
-	tried := make([]bool, len(readers))
-	var current *BlockRun
-	number := int32(0)
-	return each(func(run *BlockRun, row int) error {
-		if err := r.rank(); err != nil {
-			return err
+	n := len(r.block.Meta.Templates)
+	return &columnSum{rowSink: s, r: r, readers: make([]*fieldReader, n), tried: make([]bool, n), line: line}
+}
+
+// reader returns the reader of a template's fields, or nil.
+func (c *columnSum) reader(local uint16) (*fieldReader, error) {
+	if !c.tried[local] {
+		f, err := c.r.fieldReader(c.pipeline, int(local), c.known)
+		if err != nil {
+			return nil, err
 		}
-		if r.ids == nil || r.ids[row] == fallbackID {
-			return line(run, row)
+		c.readers[local], c.tried[local] = f, true
+	}
+	return c.readers[local], nil
+}
+
+func (c *columnSum) begin(run *BlockRun) {
+	if run != c.run {
+		c.run = run
+		c.number++
+	}
+}
+
+// add adds one row. The block must be ranked and its timestamps loaded.
+func (c *columnSum) add(run *BlockRun, row int) error {
+	r := c.r
+	if r.ids == nil || r.ids[row] == fallbackID {
+		return c.line(run, row)
+	}
+	f, err := c.reader(r.ids[row])
+	if err != nil {
+		return err
+	}
+	if f == nil {
+		return c.line(run, row)
+	}
+	c.begin(run)
+	lo, hi := c.a.Span(r.times[row])
+	if lo >= hi {
+		return nil
+	}
+	rank := int(r.ranks[row])
+	c.put(c.outcome(f, rank, r.times[row]), lo, hi, r.times[row], 1)
+	return c.err
+}
+
+// outcome decides on a row, or remembers what was decided for its values.
+func (c *columnSum) outcome(f *fieldReader, rank int, ts int64) outcome {
+	if f.combinations == 0 {
+		return c.decide(c.r.block.Stream(c.run), f.read(rank, ts))
+	}
+	at := &f.outcomes[f.combination(rank)]
+	if at.run != c.number {
+		*at = c.decide(c.r.block.Stream(c.run), f.read(rank, ts))
+		at.run = c.number
+	}
+	return *at
+}
+
+func (c *columnSum) put(o outcome, lo, hi int, ts int64, rows uint64) {
+	switch {
+	case o.series < 0:
+	case c.a.Measure == MeasureCount:
+		c.count(o.series, lo, hi, rows, rows)
+	default:
+		c.observe(o.series, lo, hi, ts, o.value, rows)
+	}
+}
+
+// wholeRun adds all rows of a run that lies in one window: of each template its rows one
+// behind the other, and of rows with the same values only their number.
+func (c *columnSum) wholeRun(run *BlockRun, lo, hi int) error {
+	r := c.r
+	c.begin(run)
+	type part struct{ first, rows uint32 }
+	parts := map[uint16]*part{}
+	var last *part
+	lastID := uint16(fallbackID)
+	for row := run.FirstRow; row < run.FirstRow+run.Rows; row++ {
+		id := uint16(fallbackID)
+		if r.ids != nil {
+			id = r.ids[row]
 		}
-		local := r.ids[row]
-		if !tried[local] {
-			tried[local] = true
-			var err error
-			if readers[local], err = r.fieldReader(s.pipeline, int(local), known); err != nil {
+		if id == fallbackID {
+			if err := c.line(run, int(row)); err != nil {
 				return err
 			}
+			continue
 		}
-		f := readers[local]
-		if f == nil {
-			return line(run, row)
-		}
-		if run != current {
-			current = run
-			number++
-		}
-		lo, hi := s.a.Span(r.times[row])
-		if lo >= hi {
-			return nil
-		}
-		rank := int(r.ranks[row])
-		var o outcome
-		if f.combinations > 0 {
-			at := &f.outcomes[f.combination(rank)]
-			if at.run != number {
-				*at = s.decide(r.block.Stream(run), f.read(rank, r.times[row]))
-				at.run = number
+		if id != lastID || last == nil {
+			if last = parts[id]; last == nil {
+				last = &part{first: r.ranks[row]}
+				parts[id] = last
 			}
-			o = *at
+			lastID = id
+		}
+		last.rows++
+	}
+	for id, p := range parts {
+		f, err := c.reader(id)
+		if err != nil {
+			return err
+		}
+		if f == nil {
+			for _, row := range r.rowsOf(int(id))[p.first : p.first+p.rows] {
+				if err := c.line(run, int(row)); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		if f.combinations == 0 {
+			rows := r.rowsOf(int(id))
+			for rank := p.first; rank < p.first+p.rows && c.err == nil; rank++ {
+				ts := r.times[rows[rank]]
+				c.put(c.outcome(f, int(rank), ts), lo, hi, ts, 1)
+			}
 		} else {
-			o = s.decide(r.block.Stream(run), f.read(rank, r.times[row]))
+			c.wholeTemplate(f, int(p.first), int(p.first+p.rows), lo, hi)
 		}
-		switch {
-		case o.series < 0:
-		case s.a.Measure == MeasureCount:
-			s.count(o.series, lo, hi, 1, 1)
-		default:
-			s.observe(o.series, lo, hi, r.times[row], o.value, 1)
+		if c.err != nil {
+			return c.err
 		}
-		return s.err
-	})
+	}
+	return nil
+}
+
+// wholeTemplate adds rows of one template by how often each combination of values is
+// among them.
+func (c *columnSum) wholeTemplate(f *fieldReader, from, to, lo, hi int) {
+	if cap(c.counts) < f.combinations {
+		c.counts = make([]uint32, f.combinations)
+	}
+	counts := c.counts[:f.combinations]
+	clear(counts)
+	var dict *column
+	dicts := 0
+	for _, col := range f.columns {
+		if col.encoding == columnDict {
+			dict = col
+			dicts++
+		}
+	}
+	switch dicts {
+	case 0:
+		counts[0] = uint32(to - from)
+	case 1:
+		for _, id := range dict.ids[from:to] {
+			counts[id]++
+		}
+	default:
+		for rank := from; rank < to; rank++ {
+			counts[f.combination(rank)]++
+		}
+	}
+	left := 0
+	for _, n := range counts {
+		if n > 0 {
+			left++
+		}
+	}
+	for rank := from; left > 0; rank++ {
+		n := f.combination(rank)
+		if counts[n] > 0 {
+			left--
+			c.put(c.outcome(f, rank, 0), lo, hi, 0, uint64(counts[n]))
+			counts[n] = 0
+		}
+	}
 }
 
 // decide runs the stages behind the parser on the fields of a row.

@@ -376,7 +376,12 @@ func (w *columnWriter) addNumbers(slot int, format numberFormat, parameter uint8
 	span := uint64(largest) - uint64(smallest)
 	width := uint(bits.Len64(span))
 	n := len(w.numbers)
-	if width > 8 && n >= 32 && format != formatTime && w.fewDistinct(n/4) {
+	switch {
+	case format == formatTime:
+	case width > 8 && n >= 32 && w.fewDistinct(n/4):
+		return false
+	case width > 0 && width <= 8 && n >= 256 && w.fewDistinct(32):
+		// As small, and queries decide on each value once.
 		return false
 	}
 	if width > 8 && n >= splitFrom && format != formatTime && w.addSplit(slot, format, parameter, smallest, largest) {

@@ -116,6 +116,11 @@ func (r *blockReader) matchTemplate(ctx context.Context, s *lineSearch, m *block
 		switch rules[i].verdict {
 		case verdictCheck:
 			checks = append(checks, p.filter)
+			for _, alternatives := range rules[i].required {
+				if err := r.keepAny(t, p, alternatives, keep, timeOf); err != nil {
+					return err
+				}
+			}
 		case verdictSome:
 			if err := r.keepAny(t, p, rules[i].alternatives, keep, timeOf); err != nil {
 				return err

@@ -15,6 +15,9 @@ type rule struct {
 	verdict verdict
 	// alternatives, for verdictSome: a line passes if all conditions of one of them hold.
 	alternatives [][]slotCondition
+	// required, for verdictCheck of a filter that is not negative: of each of them one
+	// alternative must hold, or the line need not be looked at.
+	required [][][]slotCondition
 }
 
 type verdict uint8
@@ -163,13 +166,19 @@ func (p *filterPlan) decide(t *Template) rule {
 
 func (p *filterPlan) positive(t *Template) rule {
 	if !p.exact {
+		// A match inside a literal would decide, but anchors and boundaries look further.
+		out := rule{verdict: verdictCheck}
 		for i := range p.required {
-			if r := p.required[i].in(t); r.verdict == verdictNone {
+			switch r := p.required[i].in(t); r.verdict {
+			case verdictNone:
 				return r
+			case verdictSome:
+				if !p.negative {
+					out.required = append(out.required, r.alternatives)
+				}
 			}
 		}
-		// A match inside a literal would decide, but anchors and boundaries look further.
-		return rule{verdict: verdictCheck}
+		return out
 	}
 	out := rule{verdict: verdictNone}
 	for i := range p.needles {

@@ -27,7 +27,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer := &answerWriter{ResponseWriter: w, control: control, patience: s.options.Timeouts.Write}
 	if r.Body != nil && r.Body != http.NoBody {
 		body := &pacedBody{ReadCloser: r.Body, control: control, begin: begin, timeouts: &s.options.Timeouts}
-		body.extend()
+		_ = body
 		r.Body = body
 		defer body.finish()
 	}

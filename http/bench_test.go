@@ -84,7 +84,7 @@ func BenchmarkIngest(b *testing.B) {
 	} {
 		b.Run("protocol="+c.name, func(b *testing.B) {
 			f := newFixture(b)
-			f.SetNode(Node{Appender: discard{f.node}, Querier: f.node1().Querier, Admin: f.node})
+			f.SetNode(Node{Appender: discard{f.node}, Querier: f.plugged().Querier, Admin: f.node})
 			r := request("POST", c.target)
 			r.Header.Set("Content-Type", c.contentType)
 			r.ContentLength = int64(len(c.body))

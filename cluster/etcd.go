@@ -28,8 +28,8 @@ const (
 	// How long a start tries to tell the other members of a changed address.
 	etcdUpdateTime = 5 * time.Second
 	// What to do about a damaged member.
-	etcdReplace = "if other nodes run, move the data folder away and start this node with --join and the address of one of them; " +
-		"if this node is alone, put the folder back from a copy or restore the cluster from a backup"
+	etcdReplace = "if other nodes run, this one can come back as a new member, with an empty --data and another --name; " +
+		"if it is alone, put the folder back from a copy, or restore the cluster from a backup"
 )
 
 var (

@@ -148,14 +148,14 @@ func TestEtcdRefuses(t *testing.T) {
 	}
 	refused("no HTTP address", func(o *etcdOptions) { o.HTTP = "http://:3100" }, nil, "--listen", "HOST:PORT")
 	refused("no name", func(o *etcdOptions) { o.Name = "" }, nil, "name")
-	refused("port in use", listen(taken.Addr().String()), ErrEtcdListen, "--etcd-listen", taken.Addr().String(), "in use")
-	refused("all addresses", listen("0.0.0.0:0"), ErrEtcdListen, "--insecure")
+	refused("port in use", listen(taken.Addr().String()), ErrEtcdListen, "--etcd-listen", taken.Addr().String(), "stop that one")
+	refused("all addresses", listen("0.0.0.0:0"), ErrEtcdListen, "loopback")
 	refused("no address", listen(":2380"), ErrEtcdListen, "IP address or localhost")
-	refused("another machine's address", listen("192.0.2.1:2380"), ErrEtcdListen, "--insecure")
+	refused("another machine's address", listen("192.0.2.1:2380"), ErrEtcdListen, "127.0.0.1:2380")
 	refused("a name", listen("example.org:2380"), ErrEtcdListen, "IP address or localhost")
 	refused("no port", listen("127.0.0.1"), ErrEtcdListen, "HOST:PORT")
 	refused("a bad port", listen("127.0.0.1:99999"), ErrEtcdListen, "99999")
-	refused("nothing to advertise", func(o *etcdOptions) { o.Listen, o.Insecure = "0.0.0.0:0", true }, ErrEtcdListen, "--advertise-host")
+	refused("nothing to advertise", func(o *etcdOptions) { o.Listen, o.Insecure = "0.0.0.0:0", true }, ErrEtcdListen, "name the one")
 	refused("not an own address", func(o *etcdOptions) { o.Listen, o.Insecure = "192.0.2.1:2380", true }, ErrEtcdListen, "192.0.2.1")
 	refused("free port in a cluster", func(o *etcdOptions) { o.InitialCluster = make([]etcdPeer, 2) }, ErrEtcdListen, "name one")
 }
@@ -242,7 +242,7 @@ func TestEtcdDamaged(t *testing.T) {
 		binary.LittleEndian.PutUint64(log[walEnd(t, log):], 4096)
 	}, func(t *testing.T, options etcdOptions, err error) {
 		// etcd cuts the record off and would go on; what it leaves refuses the next start too.
-		if !errors.Is(err, ErrEtcdDamaged) || !strings.Contains(err.Error(), ".broken") || !strings.Contains(err.Error(), "--join") {
+		if !errors.Is(err, ErrEtcdDamaged) || !strings.Contains(err.Error(), ".broken") || !strings.Contains(err.Error(), "move that file away") {
 			t.Fatalf("got %v, want ErrEtcdDamaged, the file and what to do", err)
 		}
 		if _, err := start(t, options); !errors.Is(err, ErrEtcdDamaged) || !strings.Contains(err.Error(), ".broken") {
@@ -334,6 +334,30 @@ func TestEtcdStops(t *testing.T) {
 	for range watch {
 	}
 	server.err = nil // For closeEtcd: this end was meant.
+}
+
+// TestEtcdWatchGoesOn ends etcd's watch under one of Meta, which begins another where that ended.
+func TestEtcdWatchGoesOn(t *testing.T) {
+	checkLeaks(t)
+	server := runEtcdServer(t, newEtcdOptions(t))
+	meta := server.Meta()
+	first := mustTxn(t, meta, Txn{Then: []Op{PutOp("a", nil, 0)}})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out := make(chan WatchEvents)
+	var next int64
+	var reset bool
+	var watch sync.WaitGroup
+	watch.Go(func() { next, reset = server.meta.watchOnce(ctx, "a", first, out) })
+	if news := <-out; news.Revision != first {
+		t.Errorf("got %+v, want revision %d", news, first)
+	}
+	mustTxn(t, meta, Txn{Then: []Op{PutOp("a", nil, 0)}})
+	cancel()
+	watch.Wait()
+	if next != first+1 || reset {
+		t.Errorf("goes on at %d, reset %v; want at %d", next, reset, first+1)
+	}
 }
 
 // TestEtcdThreeVoters starts a cluster of three, whose first member waits for the second, and stops one. (Closed members

@@ -73,7 +73,7 @@ func (o etcdOptions) check() error {
 		return err
 	}
 	if http, err := url.Parse(o.HTTP); err != nil || http.Hostname() == "" || http.Port() == "" {
-		return fmt.Errorf("the node's HTTP address %q is not http://HOST:PORT; name the host with --listen or --advertise-host", o.HTTP)
+		return fmt.Errorf("the node's HTTP address %q is not http://HOST:PORT; name a host in --listen", o.HTTP)
 	}
 	host, port, err := net.SplitHostPort(o.Listen)
 	if err != nil {
@@ -84,13 +84,13 @@ func (o etcdOptions) check() error {
 		return fmt.Errorf("%w: the host of %q must be an IP address or localhost: etcd binds to addresses, not to names", ErrEtcdListen, o.Listen)
 	}
 	if ip != nil && !ip.IsLoopback() && !o.Insecure {
-		return fmt.Errorf("%w: %q can be reached from other machines, and what is said there would be plain text that anybody may change; use a loopback address, or allow it with --insecure", ErrEtcdListen, o.Listen)
+		return fmt.Errorf("%w: %q can be reached from other machines, and what is said there is plain text that anybody may read and change; use a loopback address, like 127.0.0.1:2380", ErrEtcdListen, o.Listen)
 	}
 	if port == "0" && len(o.InitialCluster) > 1 {
 		return fmt.Errorf("%w: %q lets the system choose a port, but the other members must know it; name one", ErrEtcdListen, o.Listen)
 	}
 	if ip != nil && ip.IsUnspecified() && o.Advertise == "" {
-		return fmt.Errorf("%w: %q is all addresses of this machine; say with --advertise-host which one the other nodes use", ErrEtcdListen, o.Listen)
+		return fmt.Errorf("%w: %q is all addresses of this machine; name the one that the other nodes use", ErrEtcdListen, o.Listen)
 	}
 	return nil
 }

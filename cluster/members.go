@@ -198,8 +198,7 @@ func registerMember(ctx context.Context, meta MetaStore, self Member) error {
 		}
 		known, registered := members[self.Name]
 		if registered && known.Folder != self.Folder {
-			return false, fmt.Errorf("%w: node %s is registered with folder %s, and this one is %s; start with the folder that it had, or choose another --name, "+
-				"or, if its data is lost, let it join anew with --join", ErrForeignFolder, self.Name, known.Folder, self.Folder)
+			return false, fmt.Errorf("%w: node %s is registered with folder %s, and this one is %s; start with the --data that it had, or as a new node, with another --name", ErrForeignFolder, self.Name, known.Folder, self.Folder)
 		}
 		if registered && known == self {
 			return true, nil
@@ -304,7 +303,7 @@ func reassertNode(ctx context.Context, meta MetaStore, name string, state NodeSt
 				return false, err
 			}
 			if known.Boot != state.Boot {
-				return false, fmt.Errorf("%w: node %s at %s; stop one of the two and let it join with an empty --data", ErrReplaced, name, known.Addresses.HTTP)
+				return false, fmt.Errorf("%w: node %s at %s; stop one of the two; a copy of a data folder is no node of its own: that needs an empty --data and another --name", ErrReplaced, name, known.Addresses.HTTP)
 			}
 		}
 		result, err := meta.Txn(ctx, Txn{If: []Compare{{Key: key, ModRevision: kv.ModRevision}}, Then: []Op{PutOp(key, value, lease)}})

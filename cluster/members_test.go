@@ -136,7 +136,7 @@ func TestBootstrapRefuses(t *testing.T) {
 		refused("another number of shards", ErrShardCount, func(o *bootstrapOptions) { o.Shards = 5 }, "--shards 4", "start without")
 		refused("another number of replicas", ErrReplicaCount, func(o *bootstrapOptions) { o.Replicas = 3 }, "--replicas 1", "start without")
 		refused("another cluster", ErrForeignCluster, func(o *bootstrapOptions) { o.ClusterID = lost }, lost, cluster.ID)
-		refused("another folder", ErrForeignFolder, func(o *bootstrapOptions) { o.Self.Folder = testID("new") }, testMember("a").Folder, "--name", "--join")
+		refused("another folder", ErrForeignFolder, func(o *bootstrapOptions) { o.Self.Folder = testID("new") }, testMember("a").Folder, "--name", "--data")
 		refused("another name", ErrForeignFolder, func(o *bootstrapOptions) { o.Self.Name = "b" }, "--name a")
 		mustTxn(t, meta, Txn{Then: []Op{PutOp(clusterKey, []byte(`{"v":2,"data":{}}`), 0)}})
 		refused("a newer release's cluster", ErrBadRecord, func(*bootstrapOptions) {}, clusterKey, "format 2")

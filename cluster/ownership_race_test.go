@@ -92,6 +92,19 @@ func TestTransactionsCompare(t *testing.T) {
 				t.Errorf("%+v, want it under %x", kv, b.lease)
 			}
 		},
+		"create a cluster that was created otherwise": func(t *testing.T, store *MemStore, a, b process) {
+			mustTxn(t, b, Txn{Then: []Op{DeleteOp(clusterKey)}})
+			between(store, func() {
+				if _, err := createCluster(t.Context(), b, Cluster{ID: newUUID(), Shards: 3, Replicas: 1}, []Member{testMember("b")}); err != nil {
+					t.Error(err)
+				}
+			})
+			options := testOptions("a")
+			options.Shards = 4
+			if cluster, err := bootstrap(t.Context(), a, options); !errors.Is(err, ErrShardCount) {
+				t.Errorf("%+v, %v; want ErrShardCount", cluster, err)
+			}
+		},
 		"create a cluster that was created": func(t *testing.T, store *MemStore, a, b process) {
 			mustTxn(t, b, Txn{Then: []Op{DeleteOp(clusterKey)}})
 			members := []Member{testMember("a")}

@@ -312,18 +312,27 @@ func TestH4InDoubt(t *testing.T) {
 		a := newProcess(t, store, "a")
 		seen := a.see(t)
 		for _, test := range []struct {
-			faults [2]MemFault // Of the first transaction, and of everything after it.
-			doubt  bool
+			first, then MemFault // Of the first transaction, and of everything after it.
+			reads       bool     // Reads are answered all the same.
+			doubt       bool
 		}{
-			{[2]MemFault{FaultRefused, FaultRefused}, false},
-			{[2]MemFault{FaultLost, FaultRefused}, true},
-			{[2]MemFault{FaultLost, FaultLost}, true},
-			{[2]MemFault{FaultApplied, FaultLost}, true},
+			{FaultRefused, FaultRefused, false, false},
+			{FaultLost, FaultRefused, false, true},
+			{FaultLost, FaultRefused, true, true},
+			{FaultLost, FaultLost, false, true},
+			{FaultApplied, FaultLost, false, true},
 		} {
 			var calls int
-			store.Inject(func(MemCall) MemFault {
+			store.Inject(func(call MemCall) MemFault {
 				calls++
-				return test.faults[min(calls-1, 1)]
+				switch {
+				case calls == 1:
+					return test.first
+				case test.reads && call.Method == "Get":
+					return FaultNone
+				default:
+					return test.then
+				}
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			_, err := takeOver(ctx, a, seen, a.self, a.lease, 0)
@@ -375,8 +384,9 @@ func TestReassert(t *testing.T) {
 					held = again
 					time.Sleep(2 * memLateness)
 					a.owns(t, held, lease)
-					store.Expire(second)
 				}
+				store.Expire(second)
+				a.owns(t, held, third)
 				store.Inject(nil)
 				taken := b.mustTakeOver(t)
 				store.Expire(b.lease)

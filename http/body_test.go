@@ -126,6 +126,26 @@ func TestW4Bombs(t *testing.T) {
 	check(packed(t, "gzip", []byte(strings.Repeat(strings.Repeat("x", 1<<20-1)+"\n", 4))), 200, `"accepted":4`, "Content-Encoding: gzip")
 }
 
+// The limit of a body holds, to the byte, also if its length is not announced.
+func TestW4UnknownLength(t *testing.T) {
+	f := newFixture(t, func(o *Options) { o.Ingest.MaxBody, o.Ingest.MaxDecoded = 100_000, 100_000 })
+	check := func(n, code int) {
+		t.Helper()
+		for _, length := range []int64{-1, int64(n)} {
+			r := request("POST", "/ingest")
+			r.Body, r.ContentLength = io.NopCloser(strings.NewReader(strings.Repeat("x", n))), length
+			w := recorder()
+			f.ServeHTTP(w, r)
+			f.want(w, code)
+		}
+		f.want(f.do("POST", "/ingest", packed(t, "gzip", []byte(strings.Repeat("x", n))), "Content-Encoding: gzip"), code)
+	}
+	check(99_999, 200)
+	check(100_000, 200)
+	check(100_001, 413)
+	check(1_000_000, 413)
+}
+
 // What is in flight is bounded, waits, and is given back whatever happens.
 func TestW4InFlight(t *testing.T) {
 	f := newFixture(t, func(o *Options) {

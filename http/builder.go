@@ -49,7 +49,8 @@ type refusal struct {
 	reason string
 }
 
-// maxRefusals is how many refusals an answer lists. All of them are counted.
+// maxRefusals is how many refusals an answer lists, and one more if the body is not read
+// to its end. All of them are counted.
 const maxRefusals = 100
 
 // A builder gathers one request's entries into a batch, refusing bad ones. It goes from
@@ -188,6 +189,14 @@ func (b *builder) refuse(where, entry int, kind reason, text string) {
 	if len(b.refusals) < maxRefusals {
 		b.refusals = append(b.refusals, refusal{where: where, entry: entry, reason: text})
 	}
+}
+
+// refuseRest is refuse for a body that is not read to its end. It is always listed: what
+// follows is not counted among the rejected.
+func (b *builder) refuseRest(where, entry int, text string) {
+	b.rejected++
+	b.counts[reasonSyntax]++
+	b.refusals = append(b.refusals, refusal{where: where, entry: entry, reason: text + "; what follows was not read"})
 }
 
 // growRows makes room for more rows, within the limits.

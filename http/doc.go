@@ -60,7 +60,8 @@
 //	_format=F     text, ndjson or json, whatever the Content-Type says
 //
 // The answer is always a JSON object: {"accepted":2,"rejected":1,"duplicate":false,"errors":[{"line":3,"reason":"…"}]},
-// with at most 100 errors and errors_omitted for the rest; lines count from 1. 200: all is stored.
+// with at most 100 errors and errors_omitted for the rest; lines count from 1. If a body of
+// application/json cannot be read to its end, the last error says so. 200: all is stored.
 // 400 with rejected: the others are stored. Any other answer has error, and nothing, or nobody
 // knows what, is stored: with the header Idempotency-Key the same request may then be sent again.
 //

@@ -201,8 +201,8 @@ type fixture struct {
 	logs *observer.ObservedLogs
 }
 
-// options are a test's.
-func (f *fixture) node1() Node {
+// plugged is the node as the server gets it.
+func (f *fixture) plugged() Node {
 	return Node{Appender: f.node, Querier: logql.NewEngine(logql.Options{Source: f.node}), Admin: f.node}
 }
 
@@ -210,7 +210,7 @@ func newFixture(t testing.TB, change ...func(*Options)) *fixture {
 	t.Helper()
 	core, logs := observer.New(zap.DebugLevel)
 	f := &fixture{t: t, node: newFakeNode(), logs: logs}
-	o := Options{Logger: zap.New(core), Node: f.node1(), Build: Build{Version: "0.1", Revision: "abc"}}
+	o := Options{Logger: zap.New(core), Node: f.plugged(), Build: Build{Version: "0.1", Revision: "abc"}}
 	for _, c := range change {
 		c(&o)
 	}
@@ -311,7 +311,7 @@ func (f *fixture) put(ts int64, line string, labels string, metadata ...string) 
 func newNetwork(t testing.TB, change ...func(*Options)) (*fixture, string) {
 	t.Helper()
 	f := newFixture(t)
-	o := Options{Listen: "127.0.0.1:0", Node: f.node1(), Logger: f.log}
+	o := Options{Listen: "127.0.0.1:0", Node: f.plugged(), Logger: f.log}
 	for _, c := range change {
 		c(&o)
 	}

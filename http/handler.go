@@ -58,7 +58,7 @@ func (s *Server) call(route *route, w *answerWriter, r *http.Request) (err error
 	defer func() {
 		switch p := recover(); p {
 		case nil:
-		case http.ErrAbortHandler: //nolint:errorlint // It is the value itself that net/http panics with.
+		case http.ErrAbortHandler:
 			panic(p)
 		default:
 			s.metrics.panics.Inc()
@@ -164,9 +164,9 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	b.received += int64(n)
 	switch {
 	case errors.Is(err, io.EOF):
-		// The connection is watched for the client's hanging up from here on.
+		// From here on net/http watches the connection for the client's hanging up, and
+		// has taken the deadline away for that.
 		b.ended = true
-		_ = b.control.SetReadDeadline(time.Time{})
 	case err != nil:
 		b.failed = true
 	case b.received-b.extended >= 256<<10:

@@ -193,6 +193,8 @@ func TestIngestDocument(t *testing.T) {
 	check(`[{"msg":"a"},{"msg":"b","ts":"x"},{"msg":"c"}]`, 400, []string{`"accepted":2,"rejected":1`, "element 2"}, "a", "c")
 	check(`[{"msg":"a"}`, 400, []string{`"accepted":1,"rejected":1`}, "a")
 	check(`[{"msg":"a"}] x`, 400, []string{`"accepted":1,"rejected":1`, "end of the body"}, "a")
+	// Text is not read again and again.
+	check("{\"msg\":\"a\"}"+strings.Repeat("\n{\"a\":", 300_000), 400, []string{`"accepted":1,"rejected":`, `"line":2,"reason":"JSON nested deeper`, "what follows was not read", `"rejected":12110,`}, "a")
 	check(`[]`, 400, []string{"nothing to store"})
 	check(`[`, 400, []string{`"rejected":1`})
 	check(`[,]`, 400, []string{`"rejected":1`})

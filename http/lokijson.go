@@ -1,7 +1,6 @@
 package http
 
 import (
-	"bytes"
 	"net/http"
 	"slices"
 	"strconv"
@@ -33,14 +32,17 @@ func wantsCategories(h http.Header) bool {
 // A lokiStream gathers the entries of one label set.
 type lokiStream struct {
 	labels segment.Labels
-	values []byte // JSON, a comma after each
+	parts  []part
 }
+
+// A part is a piece of lokiStreams.values that belongs to one stream.
+type part struct{ start, end int }
 
 // lokiStreams groups entries by their labels, as they come.
 type lokiStreams struct {
 	categorize bool
-	limit      int // of bytes of all values
-	size       int
+	limit      int    // of values
+	values     []byte // of all streams as they came, as JSON with a comma after each
 
 	groups  []*lokiStream
 	byKey   map[string]*lokiStream           // by the key of the labels
@@ -54,15 +56,15 @@ type knownStream struct {
 	byMetadata map[string]*lokiStream // by the key of the metadata
 }
 
-func newLokiStreams(categorize bool, limit int) *lokiStreams {
-	return &lokiStreams{categorize: categorize, limit: limit, byKey: map[string]*lokiStream{}, streams: map[*segment.Stream]*knownStream{}}
+func newLokiStreams(categorize bool, limit int, values []byte) *lokiStreams {
+	return &lokiStreams{categorize: categorize, limit: limit, values: values[:0], byKey: map[string]*lokiStream{}, streams: map[*segment.Stream]*knownStream{}}
 }
 
 // add adds an entry.
 func (g *lokiStreams) add(e *segment.Entry) error {
 	group := g.group(e)
-	before := len(group.values)
-	v := append(group.values, '[', '"')
+	start := len(g.values)
+	v := append(g.values, '[', '"')
 	v = strconv.AppendInt(v, e.Timestamp, 10)
 	v = append(v, '"', ',')
 	v = appendString(v, e.Line)
@@ -73,9 +75,14 @@ func (g *lokiStreams) add(e *segment.Entry) error {
 		}
 		v = append(v, '}')
 	}
-	group.values = append(v, ']', ',')
-	if g.size += len(group.values) - before; g.size > g.limit {
+	g.values = append(v, ']', ',')
+	if len(g.values) > g.limit {
 		return badRequest("the answer is larger than the limit of %d bytes: ask for fewer entries by limit, for a shorter time range, or stream them from /query", g.limit)
+	}
+	if last := len(group.parts) - 1; last >= 0 && group.parts[last].end == start {
+		group.parts[last].end = len(g.values)
+	} else {
+		group.parts = append(group.parts, part{start, len(g.values)})
 	}
 	return nil
 }
@@ -142,8 +149,11 @@ func (g *lokiStreams) appendTo(dst []byte) []byte {
 		}
 		dst = appendLabels(append(dst, `{"stream":`...), group.labels)
 		dst = append(dst, `,"values":[`...)
-		dst = append(dst, bytes.TrimSuffix(group.values, []byte{','})...)
-		dst = append(dst, ']', '}')
+		for _, p := range group.parts {
+			dst = append(dst, g.values[p.start:p.end]...)
+		}
+		dst[len(dst)-1] = ']' // In place of the last comma: no group is empty.
+		dst = append(dst, '}')
 	}
 	return append(dst, ']')
 }
@@ -158,24 +168,25 @@ func compareLabels(a, b segment.Labels) int {
 	})
 }
 
-// lokiResult returns the whole answer to a query.
-func lokiResult(r *logql.Result, categorize bool, limit int) ([]byte, error) {
+// lokiResult appends the whole answer to a query to body. values is memory for entries.
+func lokiResult(body []byte, r *logql.Result, categorize bool, limit int, values *buffer) ([]byte, error) {
 	flags := categorize && r.Type == logql.TypeStreams
-	var body []byte
 	switch r.Type {
 	case logql.TypeStreams:
-		g := newLokiStreams(categorize, limit)
+		g := newLokiStreams(categorize, limit, values.b)
 		for r.Entries.Next() {
 			if err := g.add(r.Entries.At()); err != nil {
-				return nil, err
+				return body, err
 			}
 		}
+		values.b = g.values
 		if err := r.Entries.Err(); err != nil {
-			return nil, err
+			return body, err
 		}
-		body = g.appendTo(lokiHead(make([]byte, 0, g.size+1024), r, flags))
+		body = slices.Grow(body, len(g.values)+256*len(g.groups)+1024)
+		body = g.appendTo(lokiHead(body, r, flags))
 	case logql.TypeVector:
-		body = append(lokiHead(nil, r, flags), '[')
+		body = append(lokiHead(body, r, flags), '[')
 		for i, sample := range r.Vector {
 			if i > 0 {
 				body = append(body, ',')
@@ -186,7 +197,7 @@ func lokiResult(r *logql.Result, categorize bool, limit int) ([]byte, error) {
 		}
 		body = append(body, ']')
 	case logql.TypeMatrix:
-		body = append(lokiHead(nil, r, flags), '[')
+		body = append(lokiHead(body, r, flags), '[')
 		for i, series := range r.Matrix {
 			if i > 0 {
 				body = append(body, ',')
@@ -203,7 +214,7 @@ func lokiResult(r *logql.Result, categorize bool, limit int) ([]byte, error) {
 		}
 		body = append(body, ']')
 	case logql.TypeScalar:
-		body = appendPoint(lokiHead(nil, r, flags), r.Scalar.Timestamp, r.Scalar.Value)
+		body = appendPoint(lokiHead(body, r, flags), r.Scalar.Timestamp, r.Scalar.Value)
 	}
 	return append(body, `,"stats":{}}}`+"\n"...), nil
 }

@@ -115,11 +115,14 @@ func (s *Server) lokiAnswer(w http.ResponseWriter, r *http.Request, n *Node, val
 		return err
 	}
 	defer result.Close()
-	body, err := lokiResult(result, wantsCategories(r.Header), s.options.Query.MaxAnswer)
+	entries, body := s.memory.take(), s.memory.take()
+	defer s.memory.put(entries)
+	defer s.memory.put(body)
+	body.b, err = lokiResult(body.b, result, wantsCategories(r.Header), s.options.Query.MaxAnswer, entries)
 	if err != nil {
 		return err
 	}
-	return writeLoki(w, body)
+	return writeLoki(w, body.b)
 }
 
 func writeLoki(w http.ResponseWriter, body []byte) error {

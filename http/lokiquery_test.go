@@ -79,6 +79,8 @@ func TestLokiTimes(t *testing.T) {
 			f.want(w, 200, `[["1700000000499999999","last"],["1700000000000000000","start"]]`)
 		}
 	}
+	// Eleven digits are nanoseconds.
+	f.want(f.do("GET", rangeURL+"?query="+escape(`{a="b"}`)+"&start=0&end=17000000000", ""), 200, `"result":[]`)
 	now := time.Now().UnixNano()
 	f.put(now-7201*second, "two hours", `{c="d"}`)
 	f.put(now-1800*second, "half an hour", `{c="d"}`)

@@ -43,6 +43,22 @@ func newMemory(limit int64, wait time.Duration, gauge prometheus.Gauge) *memory 
 // A buffer is a slice that goes from request to request.
 type buffer struct{ b []byte }
 
+// take returns an empty buffer.
+func (m *memory) take() *buffer {
+	if buf, ok := m.buffers.Get().(*buffer); ok {
+		return buf
+	}
+	return &buffer{}
+}
+
+// put hands a buffer that nobody reads any more on to other requests.
+func (m *memory) put(buf *buffer) {
+	if cap(buf.b) <= keptBuffer {
+		buf.b = buf.b[:0]
+		m.buffers.Put(buf)
+	}
+}
+
 // A lease is one request's share of the memory. It is used by one goroutine.
 type lease struct {
 	memory  *memory
@@ -83,10 +99,7 @@ func (l *lease) charge(n int64) error {
 
 // buffer returns an empty buffer, for about size bytes if they are known (else -1).
 func (l *lease) buffer(size int64) (*buffer, error) {
-	buf, _ := l.memory.buffers.Get().(*buffer)
-	if buf == nil {
-		buf = &buffer{}
-	}
+	buf := l.memory.take()
 	l.buffers = append(l.buffers, buf)
 	if cap(buf.b) == 0 {
 		first := int64(firstBuffer)
@@ -95,7 +108,6 @@ func (l *lease) buffer(size int64) (*buffer, error) {
 		}
 		buf.b = make([]byte, 0, first)
 	}
-	buf.b = buf.b[:0]
 	return buf, l.charge(int64(cap(buf.b)))
 }
 
@@ -145,8 +157,8 @@ func (l *lease) fill(buf *buffer, r io.Reader, size, limit int64) (within bool, 
 // after a failure somebody might still read them.
 func (l *lease) release(reuse bool) {
 	for _, buf := range l.buffers {
-		if reuse && cap(buf.b) <= keptBuffer {
-			l.memory.buffers.Put(buf)
+		if reuse {
+			l.memory.put(buf)
 		}
 	}
 	l.buffers = nil

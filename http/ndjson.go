@@ -87,6 +87,9 @@ func (o *objects) document(body []byte) error {
 		counted = pos
 		return number
 	}
+	// How often text may be read again after errors: about four times, so that no body
+	// takes time out of proportion to its length.
+	again := 4*len(body) + 64<<10
 	array := s.peek() == '['
 	if array {
 		s.pos++
@@ -117,8 +120,8 @@ func (o *objects) document(body []byte) error {
 			continue
 		}
 		next := bytes.Index(body[start:], []byte("\n{"))
-		if array || next < 0 {
-			o.b.refuse(at, element, reasonSyntax, err.Error()+"; what follows was not read")
+		if again -= s.pos - start; array || next < 0 || again < 0 {
+			o.b.refuseRest(at, element, err.Error())
 			return nil
 		}
 		// Objects that begin a line are not taken down by a bad one before.

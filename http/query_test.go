@@ -204,6 +204,19 @@ func TestQueryStreams(t *testing.T) {
 	}
 }
 
+// A query may take longer than its timeout as long as it answers.
+func TestQueryProgress(t *testing.T) {
+	f, url := newNetwork(t, func(o *Options) { o.Timeouts.Query = 300 * time.Millisecond })
+	for i := range 10 {
+		f.put(baseTime+int64(i), "line", `{a="b"}`)
+	}
+	f.node.onNext = func(int) { time.Sleep(50 * time.Millisecond) }
+	r, _ := http.NewRequest("GET", url+"/query?query="+escape(`{a="b"}`), nil)
+	if _, body := fetch(t, client(t), r); strings.Count(body, "\n") != 10 {
+		t.Errorf("answer %q", body)
+	}
+}
+
 // endless yields the same entry for ever, and counts.
 type endless struct {
 	ctx    context.Context

@@ -154,7 +154,7 @@ func TestCloseEnds(t *testing.T) {
 // A handler that does not return is named.
 func TestCloseGivesUp(t *testing.T) {
 	f := newFixture(t)
-	s, err := Open(t.Context(), Options{Listen: "127.0.0.1:0", Node: f.node1(), Timeouts: Timeouts{Drain: 20 * time.Millisecond}})
+	s, err := Open(t.Context(), Options{Listen: "127.0.0.1:0", Node: f.plugged(), Timeouts: Timeouts{Drain: 20 * time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,10 +41,8 @@ func (l *IngestLimits) checkLabels(set segment.Labels) error {
 	case len(set) > l.MaxLabels:
 		return badLabels("the stream has %d labels, the limit is %d", len(set), l.MaxLabels)
 	}
-	for i, p := range set {
+	for _, p := range set {
 		switch {
-		case i > 0 && set[i-1].Name == p.Name:
-			return badLabels("the label %s is given twice", quote(p.Name))
 		case len(p.Name) > l.MaxName:
 			return badLabels("the label name %s has %d bytes, the limit is %d", quote(p.Name), len(p.Name), l.MaxName)
 		case !segment.ValidLabelName(p.Name):

@@ -103,6 +103,9 @@ func parseRFC3339(s string) (time.Time, bool) {
 		s = s[:10] + "T" + s[11:]
 	}
 	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		t, err = time.Parse(time.RFC3339Nano, strings.ToUpper(s)) // The RFC allows t and z.
+	}
 	return t, err == nil
 }
 

@@ -193,20 +193,12 @@ func (b *Block) metadata(ref *ChunkRef) ([]Labels, error) {
 	if err != nil {
 		return nil, err
 	}
-	sets := make([]Labels, ref.Rows)
-	r := reader{b: raw}
-	for i := range sets {
-		n := r.uvarint(uint64(len(r.b)) / 2)
-		if n == 0 {
-			continue
-		}
-		sets[i] = make(Labels, n)
-		for j := range sets[i] {
-			sets[i][j] = Label{string(r.bytes(uint64(len(r.b)))), string(r.bytes(uint64(len(r.b))))}
-		}
-	}
-	if err := r.done(); err != nil {
+	sets, err := parseMetadata(raw, int(ref.Rows))
+	if err != nil {
 		return nil, &CorruptError{Path: b.file.chunks.path, Offset: int64(ref.Offset), What: "META chunk", Err: err}
+	}
+	if sets == nil {
+		sets = make([]Labels, ref.Rows)
 	}
 	return sets, nil
 }

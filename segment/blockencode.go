@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -27,6 +28,7 @@ type BlockEncoder struct {
 	offsets  []uint32 // from meta.FirstOffset
 	text     []byte
 	metadata []Labels // as long as refs once any row has some
+	sets     metadataEncoder
 
 	key, raw, out []byte
 	sorted        []uint32 // row in block order → row in offset order
@@ -42,8 +44,7 @@ func (e *BlockEncoder) RawBytes() int { return len(e.text) }
 
 // Reset begins a block with the record at index and the entry at offset.
 func (e *BlockEncoder) Reset(number uint16, index, offset uint64) {
-	e.meta = BlockMeta{Number: number, FirstIndex: index, LastIndex: index - 1, FirstOffset: offset, EndOffset: offset,
-		MinTimestamp: math.MaxInt64, MaxTimestamp: math.MinInt64}
+	e.meta = BlockMeta{Number: number, FirstIndex: index, LastIndex: index - 1, FirstOffset: offset, EndOffset: offset}
 	e.expected, e.started = 0, true
 	e.refs, e.times, e.starts, e.ends, e.offsets = e.refs[:0], e.times[:0], e.starts[:0], e.ends[:0], e.offsets[:0]
 	e.text, e.metadata = e.text[:0], e.metadata[:0]
@@ -52,9 +53,16 @@ func (e *BlockEncoder) Reset(number uint16, index, offset uint64) {
 	}
 }
 
-// Fits reports whether a record's entries can join the block.
+// Fits reports whether a record's entries can join the block. The first record always
+// does.
 func (e *BlockEncoder) Fits(h *Header) bool {
-	return len(e.refs) == 0 || len(e.refs)+int(h.Count) <= MaxBlockRows && len(e.text)+int(h.RawLength) <= MaxBlockRaw
+	return len(e.refs) == 0 || e.holds(h) && len(e.text)+int(h.RawLength) <= MaxBlockRaw
+}
+
+// holds reports whether rows and offsets of a record stay in the format's bounds.
+func (e *BlockEncoder) holds(h *Header) bool {
+	return len(e.refs)+int(h.Count) <= MaxBlockRows && h.Offset+uint64(h.Count) >= h.Offset &&
+		h.Offset+uint64(h.Count)-e.meta.FirstOffset <= math.MaxUint32
 }
 
 // Skip takes a record without entries, or the gap before a record, into the block.
@@ -63,11 +71,18 @@ func (e *BlockEncoder) Skip(h *Header) {
 	e.meta.EndOffset = max(e.meta.EndOffset, h.Offset)
 }
 
-// Add takes the entries of the next record. Offsets that were skipped since the record
-// before become a gap.
+// Add takes the entries of the next record, which must fit. Offsets that were skipped
+// since the record before become a gap.
 func (e *BlockEncoder) Add(h *Header, d *Data, streams *StreamTable) error {
-	if h.Offset < e.meta.EndOffset || h.Offset+uint64(h.Count)-e.meta.FirstOffset > math.MaxUint32 {
-		return corrupt("log", "record %d has offset %d after %d", h.Index, h.Offset, e.meta.EndOffset)
+	switch {
+	case !e.started:
+		return errors.New("block encoder is not reset")
+	case h.Offset < e.meta.EndOffset || h.Index <= e.meta.LastIndex && len(e.refs) > 0:
+		return corrupt("log", "record %d has offset %d after record %d and offset %d", h.Index, h.Offset, e.meta.LastIndex, e.meta.EndOffset)
+	case !e.holds(h) || len(e.text)+len(d.Text) > math.MaxUint32:
+		return fmt.Errorf("record %d with %d entries at offset %d: %w for a block of %d rows from offset %d", h.Index, h.Count, h.Offset, ErrTooLarge, len(e.refs), e.meta.FirstOffset)
+	case len(d.Timestamps) != int(h.Count):
+		return fmt.Errorf("record %d of %d entries was decoded as %d", h.Index, h.Count, len(d.Timestamps))
 	}
 	base := uint32(len(e.text))
 	e.text = append(e.text, d.Text...)
@@ -97,8 +112,6 @@ func (e *BlockEncoder) Add(h *Header, d *Data, streams *StreamTable) error {
 			e.metadata = append(e.metadata, nil)
 		}
 	}
-	e.meta.MinTimestamp = min(e.meta.MinTimestamp, h.MinTimestamp)
-	e.meta.MaxTimestamp = max(e.meta.MaxTimestamp, h.MaxTimestamp)
 	e.meta.EndOffset = h.Offset + uint64(h.Count)
 	e.meta.LastIndex, e.meta.Chain = h.Index, h.Chain
 	e.expected += h.RangeDigest()
@@ -112,7 +125,7 @@ func (e *BlockEncoder) Encode(at uint64, streams *StreamTable, templates *templa
 	m := e.meta
 	m.Rows, m.RawBytes = uint32(len(e.refs)), uint64(len(e.text))
 	if m.Rows == 0 || !e.started {
-		return nil, nil, fmt.Errorf("block without entries")
+		return nil, nil, errors.New("block without entries")
 	}
 	e.started = false
 	e.sort(&m)
@@ -166,6 +179,7 @@ func (e *BlockEncoder) sort(m *BlockMeta) {
 		}
 		next[ref] = at
 	}
+	m.MinTimestamp, m.MaxTimestamp = math.MaxInt64, math.MinInt64
 	for i := range m.Runs {
 		r := &m.Runs[i]
 		for _, from := range e.sorted[r.FirstRow : r.FirstRow+r.Rows] {
@@ -173,6 +187,7 @@ func (e *BlockEncoder) sort(m *BlockMeta) {
 			r.MaxTimestamp = max(r.MaxTimestamp, e.times[from])
 			r.RawBytes += uint64(e.ends[from] - e.starts[from])
 		}
+		m.MinTimestamp, m.MaxTimestamp = min(m.MinTimestamp, r.MinTimestamp), max(m.MaxTimestamp, r.MaxTimestamp)
 	}
 }
 
@@ -290,23 +305,24 @@ func (e *BlockEncoder) encodeLines(m *BlockMeta) error {
 	return nil
 }
 
-// encodeMetadata writes META, if any row has some: for each row the number of its
-// pairs, and names and values after their lengths. It is cut like the lines.
+// encodeMetadata writes META, if any row has some. It is cut like the lines, by the
+// rows' bytes: the lists of names that a chunk begins with may be larger than that.
 func (e *BlockEncoder) encodeMetadata(m *BlockMeta) error {
 	if len(e.metadata) == 0 {
 		return nil
 	}
 	first := uint32(0)
 	for first < m.Rows {
-		raw, last := e.raw[:0], first
-		for last < m.Rows && len(raw) < chunkCut {
-			set := e.metadata[e.sorted[last]]
-			raw = binary.AppendUvarint(raw, uint64(len(set)))
-			raw = set.AppendKey(raw)
+		last := first
+		e.sets.reset()
+		for last < m.Rows && len(e.sets.rows) < chunkCut {
+			if err := e.sets.add(e.metadata[e.sorted[last]]); err != nil {
+				return err
+			}
 			last++
 		}
-		e.raw = raw
-		if err := e.chunk(m, ChunkMetadata, raw, first, last-first); err != nil {
+		e.raw = e.sets.append(e.raw[:0])
+		if err := e.chunk(m, ChunkMetadata, e.raw, first, last-first); err != nil {
 			return err
 		}
 		first = last
@@ -335,6 +351,14 @@ func (e *BlockEncoder) verify(m *BlockMeta, at uint64, streams *StreamTable, tem
 		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if err := sum.end(); err != nil {
+		return err
+	}
+	// The directory too: what a reader would refuse must not wait for the seal.
+	directory := reader{b: m.append(nil)}
+	if _, err := parseBlockMeta(&directory, len(streams.Streams), len(templates.templates), at+uint64(len(e.out))); err != nil {
 		return err
 	}
 	if m.Digest = sum.sum; m.Digest != e.expected {

@@ -1,11 +1,9 @@
 package segment
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-
-	"github.com/cespare/xxhash/v2"
+	"math"
 )
 
 // A blockReader gives the lines of a block's rows. What it needs is read when it is
@@ -24,6 +22,7 @@ type blockReader struct {
 	lines    []*lines
 	metadata *blockMetadata
 	single   bool // few lines will be asked for
+	damaged  bool // a line could not be put together: none is any more
 }
 
 // reader prepares the reading of rows, and reads their timestamps.
@@ -254,26 +253,56 @@ func (b *Block) allMetadata() ([]Labels, error) {
 	return all, nil
 }
 
-// rowDigest adds up Σ h·(offset+1) over a block's rows.
+// rowDigest adds up Σ h·(offset+1) over a block's rows, and compares what the directory
+// says of each run with its rows.
 type rowDigest struct {
 	block  *Block
 	run    int
 	hashed []byte
 	sum    uint64
+
+	lo, hi int64 // timestamps of the run so far
+	raw    uint64
+	err    error
 }
 
-func newRowDigest(b *Block) *rowDigest { return &rowDigest{block: b} }
+func newRowDigest(b *Block) *rowDigest {
+	return &rowDigest{block: b, lo: math.MaxInt64, hi: math.MinInt64}
+}
 
 // add takes the next row, in block order.
 func (d *rowDigest) add(row int, ts int64, offset uint64, metadata Labels, line []byte) {
 	for run := &d.block.Meta.Runs[d.run]; uint32(row) >= run.FirstRow+run.Rows; run = &d.block.Meta.Runs[d.run] {
-		d.run++
+		d.endRun()
 	}
-	d.hashed = binary.LittleEndian.AppendUint64(d.hashed[:0], uint64(ts))
-	d.hashed = binary.LittleEndian.AppendUint64(d.hashed, d.block.Stream(&d.block.Meta.Runs[d.run]).ID)
-	d.hashed = append(d.hashed, line...)
-	d.hashed = metadata.AppendKey(d.hashed)
-	d.sum += xxhash.Sum64(d.hashed) * (offset + 1)
+	d.lo, d.hi, d.raw = min(d.lo, ts), max(d.hi, ts), d.raw+uint64(len(line))
+	var h uint64
+	h, d.hashed = hashEntry(d.hashed, ts, d.block.Stream(&d.block.Meta.Runs[d.run]).ID, line, metadata)
+	d.sum += h * (offset + 1)
+}
+
+// endRun compares the run with its rows.
+func (d *rowDigest) endRun() {
+	run := &d.block.Meta.Runs[d.run]
+	if d.err == nil && (d.lo != run.MinTimestamp || d.hi != run.MaxTimestamp || d.raw != run.RawBytes) {
+		d.err = d.block.damage(ChunkTimestamps, fmt.Errorf("run %d holds %d bytes from %d to %d, want %d from %d to %d",
+			d.run, d.raw, d.lo, d.hi, run.RawBytes, run.MinTimestamp, run.MaxTimestamp))
+	}
+	d.run++
+	d.lo, d.hi, d.raw = math.MaxInt64, math.MinInt64, 0
+}
+
+// end is called behind the last row.
+func (d *rowDigest) end() error {
+	d.endRun()
+	lo, hi := int64(math.MaxInt64), int64(math.MinInt64)
+	for _, run := range d.block.Meta.Runs {
+		lo, hi = min(lo, run.MinTimestamp), max(hi, run.MaxTimestamp)
+	}
+	if m := d.block.Meta; d.err == nil && (lo != m.MinTimestamp || hi != m.MaxTimestamp) {
+		d.err = d.block.damage(ChunkTimestamps, fmt.Errorf("timestamps from %d to %d, want %d to %d", lo, hi, m.MinTimestamp, m.MaxTimestamp))
+	}
+	return d.err
 }
 
 // verify reads all of the block and compares its digest with the directory's.
@@ -287,6 +316,9 @@ func (b *Block) verify() error {
 		d.add(row, r.times[row], offset, metadata, line)
 		return nil
 	})
+	if err == nil {
+		err = d.end()
+	}
 	if err == nil && d.sum != b.Meta.Digest {
 		err = &CorruptError{Path: b.file.chunks.path, Offset: int64(b.Meta.Chunks[0].Offset), What: fmt.Sprintf("block %d", b.Meta.Number),
 			Err: fmt.Errorf("digest %#x, want %#x", d.sum, b.Meta.Digest)}

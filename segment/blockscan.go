@@ -166,11 +166,12 @@ func (r *blockReader) load(e *Entry) error {
 	if r.metadata == nil {
 		r.metadata = &blockMetadata{b: r.block}
 	}
-	e.Metadata = r.metadata.of(e.row)
+	e.Metadata = r.metadata.of(e.row).own()
 	return r.metadata.err
 }
 
-// chunkOf returns the chunk of a kind that covers a row, or nil.
+// chunkOf returns the chunk of a kind that covers a row. The directory's reader has
+// checked that there is one.
 func (b *Block) chunkOf(kind ChunkKind, row uint32) *ChunkRef {
 	for i := range b.Meta.Chunks {
 		if c := &b.Meta.Chunks[i]; c.Kind == kind && row >= c.FirstRow && row-c.FirstRow < c.Rows {

@@ -1,12 +1,15 @@
 package segment
 
-import "context"
+import (
+	"bytes"
+	"context"
+)
 
 // A FrameUnit is a DATA record of the tail that no block holds yet.
 type FrameUnit struct {
 	Header  Header
 	Streams []*Stream // that the payload defines; nil if they are not known yet
-	// Load reads the payload.
+	// Load reads the payload, into memory that nobody changes afterwards: entries alias it.
 	Load func() ([]byte, error)
 	// Intern is FrameDecoder.Intern.
 	Intern func(key []byte) (*Stream, error)
@@ -28,20 +31,19 @@ func (u *FrameUnit) decode(matches func(*Stream) bool) (*Data, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A decoder of its own: the entries alias its memory.
+	// A decoder of its own, since entries alias its memory.
 	return (&FrameDecoder{Intern: u.Intern}).Decode(&u.Header, payload)
 }
 
-// each calls f for the rows that q asks for.
-func (u *FrameUnit) each(q *Query, d *Data, matches func(*Stream) bool, f func(s *Stream, row int)) {
+// each calls f for the rows that q asks for, with their streams as numbers of d.Streams.
+func (u *FrameUnit) each(q *Query, d *Data, matches func(*Stream) bool, f func(stream uint32, row int)) {
 	row := 0
 	for _, run := range d.Runs {
-		s := d.Streams[run.Stream]
 		end := row + int(run.Count)
-		if matches(s) {
+		if matches(d.Streams[run.Stream]) {
 			scanLines(q.Filters, d.Text, d.Ends, row, end, func(i int) {
 				if t := d.Timestamps[i]; t >= q.Start && t < q.End {
-					f(s, i)
+					f(run.Stream, i)
 				}
 			})
 		}
@@ -55,21 +57,43 @@ func (u *FrameUnit) Select(ctx context.Context, q *Query) ([]Entry, error) {
 	if d == nil || err != nil {
 		return nil, err
 	}
-	c := collector{q: q}
 	cache := newStreamCache(q)
+	if q.Pipeline != nil {
+		return u.selectRows(ctx, q, d, cache)
+	}
+	c := collector{q: q}
+	u.each(q, d, cache.matches, func(stream uint32, row int) {
+		c.add(hit{d.Timestamps[row], u.Header.Offset + uint64(row), uint32(row), stream})
+	})
+	hits := c.result()
+	entries := make([]Entry, len(hits))
+	for i, h := range hits {
+		e := &entries[i]
+		*e = Entry{Timestamp: h.timestamp, Stream: d.Streams[h.run], Line: d.Line(int(h.row)), Offset: h.offset}
+		if d.Metadata != nil {
+			e.Metadata = d.Metadata[h.row]
+		}
+		if q.few() {
+			e.Line, e.Metadata = bytes.Clone(e.Line), e.Metadata.own()
+		}
+	}
+	return entries, ctx.Err()
+}
+
+// selectRows is Select for queries with a pipeline.
+func (u *FrameUnit) selectRows(ctx context.Context, q *Query, d *Data, cache streamCache) ([]Entry, error) {
+	c := entryCollector{q: q}
 	var row PipelineRow
-	u.each(q, d, cache.matches, func(s *Stream, i int) {
-		e := Entry{Timestamp: d.Timestamps[i], Stream: s, Line: d.Line(i), Offset: u.Header.Offset + uint64(i)}
+	u.each(q, d, cache.matches, func(stream uint32, i int) {
+		e := Entry{Timestamp: d.Timestamps[i], Stream: d.Streams[stream], Line: d.Line(i), Offset: u.Header.Offset + uint64(i)}
 		if d.Metadata != nil {
 			e.Metadata = d.Metadata[i]
 		}
-		if q.Pipeline != nil {
-			if !q.Pipeline.Run(&row, s, e.Metadata, e.Line) {
-				return
-			}
+		if q.Pipeline.Run(&row, e.Stream, e.Metadata, e.Line) {
 			e.Parsed = row.Parsed()
+			e.Line, e.Metadata = bytes.Clone(e.Line), e.Metadata.own()
+			c.add(e)
 		}
-		c.add(e)
 	})
 	return c.result(), ctx.Err()
 }
@@ -85,20 +109,20 @@ func (u *FrameUnit) aggregate(ctx context.Context, q *Query, s *sums) error {
 		return err
 	}
 	s.begin()
-	u.each(q, d, s.matches, func(stream *Stream, i int) {
+	u.each(q, d, s.matches, func(stream uint32, i int) {
 		if s.rows != nil {
 			var metadata Labels
 			if d.Metadata != nil {
 				metadata = d.Metadata[i]
 			}
-			s.rows.add(stream, d.Timestamps[i], metadata, d.Line(i))
+			s.rows.add(d.Streams[stream], d.Timestamps[i], metadata, d.Line(i))
 			return
 		}
 		value := uint64(1)
 		if s.a.Measure == MeasureBytes {
 			value = uint64(len(d.Line(i)))
 		}
-		s.entry(stream, d.Timestamps[i], value)
+		s.entry(d.Streams[stream], d.Timestamps[i], value)
 	})
 	if err := ctx.Err(); err != nil {
 		return err

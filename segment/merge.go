@@ -12,6 +12,9 @@ import (
 // query, may hold in memory at a time.
 const selectBudget = 1 << 30
 
+// entrySize is about what an entry takes beside its line.
+const entrySize = 96
+
 // SelectUnits returns the entries of units, which are of one shard, in the order of q's
 // direction. A unit is read when the first of its entries may be the next, and its
 // memory is given up with the last: with units that follow each other in time, few are
@@ -46,7 +49,7 @@ type unitIterator struct {
 	open    entryHeap
 	current Entry
 	sent    int
-	held    int // bytes of the entries in open
+	held    int // bytes of the entries in open, about
 	err     error
 	release func()
 }
@@ -83,15 +86,20 @@ func (it *unitIterator) Next() bool {
 	} else {
 		heap.Fix(&it.open, 0)
 	}
-	if it.current.source != nil {
-		if err := it.current.source.load(&it.current); err != nil {
-			if errors.Is(err, ErrCorrupt) {
+	if r := it.current.source; r != nil {
+		if !r.damaged {
+			err := r.load(&it.current)
+			if err != nil && errors.Is(err, ErrCorrupt) {
+				// What is left of the block is told of once.
+				r.damaged = true
 				err = it.q.Damaged(err)
 			}
 			if it.err = err; err != nil {
 				return false
 			}
-			return it.Next() // the entry is told of as damaged
+		}
+		if r.damaged {
+			return it.Next()
 		}
 	}
 	it.sent++
@@ -144,7 +152,7 @@ func (it *unitIterator) openUnit(u Unit) error {
 
 // size is the bytes of the entry's line and of what was extracted from it.
 func (e *Entry) size() int {
-	n := len(e.Line)
+	n := entrySize + len(e.Line)
 	for _, l := range e.Parsed {
 		n += len(l.Name) + len(l.Value)
 	}

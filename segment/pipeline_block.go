@@ -8,13 +8,13 @@ import (
 
 // selectRows is Select for queries with a pipeline, line by line.
 func (b *Block) selectRows(ctx context.Context, q *Query, r *blockReader, runs []*BlockRun, offsets []uint64) ([]Entry, error) {
-	c := collector{q: q}
+	c := entryCollector{q: q}
 	metadata := blockMetadata{b: b}
 	var row PipelineRow
 	err := r.eachLine(ctx, q, runs, func(run *BlockRun, n int, line []byte) {
 		labels := metadata.of(uint32(n))
 		if q.Pipeline.Run(&row, b.Stream(run), labels, line) {
-			c.add(Entry{Timestamp: r.times[n], Stream: b.Stream(run), Line: bytes.Clone(line), Metadata: labels, Parsed: row.Parsed(), Offset: offsets[n]})
+			c.add(Entry{Timestamp: r.times[n], Stream: b.Stream(run), Line: bytes.Clone(line), Metadata: labels.own(), Parsed: row.Parsed(), Offset: offsets[n]})
 		}
 	})
 	if err == nil {
@@ -24,6 +24,34 @@ func (b *Block) selectRows(ctx context.Context, q *Query, r *blockReader, runs [
 		return nil, err
 	}
 	return c.result(), nil
+}
+
+// entryCollector gathers entries and keeps the first Limit of them by the query's order.
+type entryCollector struct {
+	q       *Query
+	entries []Entry
+}
+
+func (c *entryCollector) add(e Entry) {
+	c.entries = append(c.entries, e)
+	// A sort for every Limit entries that are dropped is amortised.
+	if l := c.q.Limit; l > 0 && len(c.entries) >= 1024 && len(c.entries)/2 >= l {
+		c.entries = c.result()
+	}
+}
+
+func (c *entryCollector) result() []Entry {
+	slices.SortFunc(c.entries, func(a, b Entry) int {
+		if c.q.less(&a, &b) {
+			return -1
+		}
+		return 1
+	})
+	if l := c.q.Limit; l > 0 && len(c.entries) > l {
+		clear(c.entries[l:])
+		c.entries = c.entries[:l]
+	}
+	return c.entries
 }
 
 // sumRows is sum for aggregations that need the lines, line by line.

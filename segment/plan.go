@@ -68,11 +68,12 @@ type planNeedle struct {
 
 func planFilter(f *LineFilter) *filterPlan {
 	p := &filterPlan{filter: f, negative: f.Type == MatchNotEqual || f.Type == MatchNotRegexp, exact: true}
-	for _, n := range f.needles {
-		p.needles = append(p.needles, planNeedle{text: n})
-	}
-	for _, re := range f.res {
-		parsed, err := syntax.Parse(re.String(), syntax.Perl)
+	for _, value := range f.Values {
+		if f.Type == MatchEqual || f.Type == MatchNotEqual {
+			p.needles = append(p.needles, planNeedle{text: []byte(value)})
+			continue
+		}
+		parsed, err := syntax.Parse(value, syntax.Perl)
 		if err != nil {
 			p.exact = false
 			continue
@@ -83,7 +84,7 @@ func planFilter(f *LineFilter) *filterPlan {
 			continue
 		}
 		p.exact = false
-		if len(f.res) == 1 {
+		if len(f.Values) == 1 {
 			p.required = requiredOf(parsed)
 		}
 	}

@@ -53,7 +53,7 @@ func newQuery(t testing.TB, rng *rand.Rand, entries []Entry) *Query {
 		mt := MatchType(rng.IntN(4))
 		var values []string
 		for range 1 + rng.IntN(3) {
-			values = append(values, needle(rng, pick().Line, mt))
+			values = append(values, randomNeedle(rng, pick().Line, mt))
 		}
 		f, err := NewLineFilter(mt, values...)
 		if err != nil {
@@ -64,8 +64,8 @@ func newQuery(t testing.TB, rng *rand.Rand, entries []Entry) *Query {
 	return q
 }
 
-// needle makes a text or an expression that some lines hold.
-func needle(rng *rand.Rand, line []byte, mt MatchType) string {
+// randomNeedle makes a text or an expression that some lines hold.
+func randomNeedle(rng *rand.Rand, line []byte, mt MatchType) string {
 	text := ""
 	if len(line) > 0 {
 		at := rng.IntN(len(line))

@@ -75,6 +75,20 @@ func (t *templateTable) add(key []byte) (uint32, bool) {
 	return id, true
 }
 
+// takes reports whether the templates are new, each, and the table has room for them.
+func (t *templateTable) takes(templates []*Template) bool {
+	size := t.bytes
+	seen := map[string]bool{}
+	for _, n := range templates {
+		if _, known := t.find(n.key); known || seen[string(n.key)] {
+			return false
+		}
+		seen[string(n.key)] = true
+		size += len(n.key)
+	}
+	return len(t.templates)+len(templates) <= maxTemplates && size <= maxTemplateBytes
+}
+
 func appendTemplates(dst []byte, templates []*Template) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(templates)))
 	for _, t := range templates {

@@ -84,3 +84,17 @@ func TestRequest(t *testing.T) {
 		t.Errorf("path %q, tenant %q, agent %q", path, tenant, agent)
 	}
 }
+
+// TestErrorsAreShort: what cannot be reached is named by its address, without the labels
+// and without a password.
+func TestErrorsAreShort(t *testing.T) {
+	c, err := New(Options{URL: "http://user:secret@127.0.0.1:1", Retry: Retry{For: -1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, err = c.Ingest(t.Context(), Batch{Labels: map[string]string{"app": "web"}, Body: []byte("x")})
+	if !Unreachable(err) || !contains(err.Error(), "@127.0.0.1:1: ") || contains(err.Error(), "web") || contains(err.Error(), "secret") {
+		t.Errorf("error %v", err)
+	}
+}

@@ -25,10 +25,10 @@ type Query struct {
 	// metric query with a Step. Zero values are left to the server: End is its now.
 	Start, End time.Time
 	// Since gives Start as End, or now, less Since. Start and Since exclude each other.
-	Since time.Duration
-	Limit      int           // of entries; 0: all
-	Forward    bool          // oldest entries first
-	Step       time.Duration // between the points of a metric query; 0: one value, at End
+	Since   time.Duration
+	Limit   int           // of entries; 0: all
+	Forward bool          // oldest entries first
+	Step    time.Duration // between the points of a metric query; 0: one value, at End
 	// Strict makes data that cannot be read an error instead of a warning.
 	Strict bool
 }

@@ -55,7 +55,7 @@ func (r Retry) do(ctx context.Context, attempt func(context.Context) error) erro
 		wait := backoff/2 + rand.N(backoff/2+1)
 		wait = min(max(wait, asked), r.Max)
 		backoff = min(2*backoff, r.Max)
-		if false {
+		if time.Since(start)+wait > r.For {
 			return fmt.Errorf("gave up after %d attempts in %s: %w", tries, time.Since(start).Round(time.Millisecond), err)
 		}
 		if r.Notify != nil {

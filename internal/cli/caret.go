@@ -1,10 +1,14 @@
 package cli
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 )
+
+// positions matches the place in a parse error's text.
+var positions = regexp.MustCompile(`\bline (\d{1,6}), col(?:umn)? (\d{1,6})\b`)
 
 // caret shows the line of a query that an error's message names by line and column (in
 // characters, both from 1), with a mark under the place. It returns "" if the message

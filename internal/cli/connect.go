@@ -3,8 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"regexp"
-	"time"
 
 	"github.com/logcluster/logcluster/http/client"
 	"github.com/logcluster/logcluster/segment"
@@ -43,7 +41,6 @@ func (p *program) connect(s *server, retry client.Retry) (*client.Client, error)
 		UserAgent: "logcluster/" + p.Version.Version,
 		Compress:  !client.Loopback(u),
 		Retry:     retry,
-		Timeout:   time.Minute,
 	})
 }
 
@@ -63,6 +60,3 @@ func explain(err error, query string) error {
 	}
 	return err
 }
-
-// positions matches the place in a parse error's text.
-var positions = regexp.MustCompile(`\bline (\d{1,6}), col(?:umn)? (\d{1,6})\b`)

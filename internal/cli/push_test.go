@@ -302,7 +302,7 @@ func TestPushFails(t *testing.T) {
 		if r.code != 1 || !strings.Contains(r.stderr, want) || strings.Contains(r.stderr, "other.log") || len(n.requests) != 2 {
 			t.Errorf("exit %d after %d requests: %s\nwant %q", r.code, len(n.requests), r.stderr, want)
 		}
-		if !strings.Contains(r.stderr, "x.log: lines 3 to 4: no more (HTTP") || !strings.Contains(r.stderr, "stored 2 lines, 4 B in ") {
+		if !strings.Contains(r.stderr, "x.log: lines 3 to 4: no more (HTTP") || !strings.Contains(r.stderr, "stored 2 lines (sent 4 B) in ") {
 			t.Errorf("told: %s", r.stderr)
 		}
 	}

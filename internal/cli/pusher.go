@@ -33,7 +33,7 @@ type pusher struct {
 	waiting  bool // it was told that the node does not take the current batch
 
 	lines, refused int
-	bytes          int64
+	bytes          int64 // of all batches that were answered
 	failed         bool
 }
 
@@ -179,7 +179,7 @@ func (u *pusher) fail(format string, args ...any) {
 // summary tells what was done.
 func (u *pusher) summary() {
 	seconds := max(time.Since(u.start).Seconds(), 1e-6)
-	text := fmt.Sprintf("stored %s lines, %s in %.2f s (%s lines/s)", humanize.Comma(int64(u.lines)), humanize.IBytes(uint64(u.bytes)),
+	text := fmt.Sprintf("stored %s lines (sent %s) in %.2f s: %s lines/s", humanize.Comma(int64(u.lines)), humanize.IBytes(uint64(u.bytes)),
 		seconds, humanize.Comma(int64(float64(u.lines)/seconds)))
 	if u.refused > 0 {
 		text += fmt.Sprintf("; refused %s", humanize.Comma(int64(u.refused)))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -116,4 +117,63 @@ func contextWithCancel(t testing.TB) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	return ctx, cancel
+}
+
+// TestRun goes through the door that main uses.
+func TestRun(t *testing.T) {
+	var stdout, stderr strings.Builder
+	p := Program{Version: BuildVersion("1.2.3", Format{"segment", 1})}
+	code := Run(t.Context(), []string{"version"}, []string{"LOGCLUSTER_OUTPUT=default"}, strings.NewReader(""), &stdout, &stderr, p)
+	if code != 0 || !strings.Contains(stdout.String(), "logcluster 1.2.3\n") || !strings.Contains(stdout.String(), runtime.Version()) || stderr.Len() > 0 {
+		t.Errorf("exit %d, %s%s", code, stdout.String(), stderr.String())
+	}
+}
+
+func FuzzSettingsFile(f *testing.F) {
+	f.Add("data: x\nshards: 3\n")
+	f.Add("a: &x [1]\nb: *x\n<<: *x\n? {a: b}\n: c\n---\n")
+	f.Add("- data\n")
+	f.Add("\xff\x00: \x00")
+	f.Fuzz(func(t *testing.T, text string) {
+		file, err := parseSettingsFile("f.yaml", []byte(text), []string{"data", "shards"})
+		if file == nil {
+			if err == nil {
+				t.Fatal("neither a file nor an error")
+			}
+			return
+		}
+		for key, value := range file.values {
+			if key != "data" && key != "shards" || value.line < 1 || value.bad && err == nil {
+				t.Fatalf("%s: %+v, %v", key, value, err)
+			}
+		}
+	})
+}
+
+func FuzzUnderstand(f *testing.F) {
+	f.Add("push\x00--label\x00a=b\x00--\x00-x")
+	f.Add("query\x00-n=3\x00{}\x00-h")
+	f.Add("segment\x00help\x00verify\x00-")
+	f.Fuzz(func(t *testing.T, line string) {
+		i, err := understand(testProgram().commands(), strings.Split(line, "\x00"))
+		if (i == nil) == (err == nil) {
+			t.Fatalf("%+v, %v", i, err)
+		}
+	})
+}
+
+func FuzzParsePeers(f *testing.F) {
+	f.Add("a,b,[::1]")
+	f.Add("a=http://h:1,b=https://[::1]:65535")
+	f.Fuzz(func(t *testing.T, text string) {
+		peers, err := parsePeers(text)
+		if (len(peers) == 0) == (err == nil) {
+			t.Fatalf("%+v, %v", peers, err)
+		}
+		for _, p := range peers {
+			if p.Name == "" || p.Host == "" {
+				t.Fatalf("%+v", p)
+			}
+		}
+	})
 }

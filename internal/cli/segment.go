@@ -27,7 +27,7 @@ run, and none is disturbed.`,
 Prints a segment file's format, range of time and offsets, streams, and how many bytes each kind
 of chunk takes, block by block. It checks the directory of the file but not the blocks: that is
 what "logcluster segment verify" does.`,
-				examples: []example{{"One file", "logcluster segment inspect data/shards/3/FILE"}},
+				examples: []example{{"One file", "logcluster segment inspect data/shards/3/seg-1-2-…"}},
 				run: func(_ context.Context, args []string) error {
 					if len(args) != 1 {
 						return &usageError{err: fmt.Errorf("segment inspect takes one file, but there are %d arguments", len(args))}
@@ -48,7 +48,7 @@ what "logcluster segment verify" does.`,
 Reads whole segment files and compares every checksum and digest, down to the single entries.
 Each file's verdict is a line; what is damaged in it follows. The exit code is 1 if any file is
 damaged or cannot be read.`,
-				examples: []example{{"Several files", "logcluster segment verify data/shards/3/FILE data/shards/4/FILE"}},
+				examples: []example{{"All of a node", "logcluster segment verify data/shards/*/seg-*"}},
 				run:      p.verify,
 			},
 		},
@@ -85,8 +85,8 @@ func (p *program) verify(ctx context.Context, paths []string) error {
 // verdict is a report for people.
 func verdict(path string, r *segment.Report) string {
 	if len(r.Faults) == 0 {
-		return fmt.Sprintf("%s: whole: %s entries of %d streams in %d blocks, %s of lines in %s\n", path,
-			humanize.Comma(int64(r.Entries)), r.Streams, r.Blocks, humanize.IBytes(uint64(r.RawBytes)), humanize.IBytes(uint64(r.Length)))
+		return fmt.Sprintf("%s: whole: entries %s, streams %d, blocks %d, lines of %s in %s\n", path,
+			humanize.Comma(int64(r.Entries)), r.Streams, r.Blocks, humanize.IBytes(r.RawBytes), humanize.IBytes(r.Length))
 	}
 	text := fmt.Sprintf("%s: DAMAGED\n", path)
 	for _, fault := range r.Faults {

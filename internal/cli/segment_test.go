@@ -80,7 +80,7 @@ func TestSegment(t *testing.T) {
 	f([]string{"inspect", absent}, 1, nil, []string{"absent: no such file"})
 	f([]string{"inspect", good, bad}, 2, nil, []string{"takes one file"})
 	f([]string{"verify"}, 2, nil, []string{"one or more files"})
-	f([]string{"verify", good}, 0, []string{good + ": whole: 3 entries of 1 streams in 1 blocks, 11 B of lines in "}, nil)
+	f([]string{"verify", good}, 0, []string{good + ": whole: entries 3, streams 1, blocks 1, lines of 11 B in "}, nil)
 	f([]string{"verify", bad, absent, good}, 1, []string{bad + ": DAMAGED\n  ", good + ": whole"}, []string{"absent: no such file"})
 	f([]string{"verify", writeFile(t, "x", "not a segment")}, 1, []string{"x: DAMAGED\n  "}, nil)
 	f([]string{"frob"}, 2, nil, []string{"unknown command frob\nSee: logcluster segment --help"})

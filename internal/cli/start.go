@@ -54,7 +54,8 @@ machine: send lines to http://127.0.0.1:3100/ingest?app=NAME, ask at /query, or 
 happens to the process or the machine.
 
 All ports listen on this machine only, unless told otherwise; there is no password yet, so
-open them to a trusted network at most.`,
+open them to a trusted network at most. This release runs single nodes: --peers may name this
+one alone, and --peer-listen and --replicas wait for clusters.`,
 		examples: []example{
 			{"A node with its data in ./data", "logcluster start"},
 			{"Keep a year of logs on another disk, and take them from the network", "logcluster start --data /srv/logs --retention 365d --listen 0.0.0.0:3100"},
@@ -62,7 +63,7 @@ open them to a trusted network at most.`,
 			{"The same from a file", "printf 'data: /srv/logs\\nretention: 365d\\n' > node.yaml\nlogcluster start --config node.yaml"},
 		},
 		settings: []*setting{
-			textSetting("data", "DIR", "./data", "Folder that holds everything the node keeps. It is made if it is missing.", nil, &o.Data),
+			textSetting("data", "DIR", "./data", "Folder that holds everything the node keeps. It is made if it is missing.", notEmpty, &o.Data),
 			hostPortSetting("listen", "127.0.0.1:3100", "Address for HTTP: ingest, queries, metrics. :3100 is all interfaces; port 0 takes a free one.", &o.Listen),
 			hostPortSetting("peer-listen", "127.0.0.1:3101", "Address for the other nodes of the cluster.", &o.PeerListen),
 			hostPortSetting("etcd-listen", "127.0.0.1:2380", "Address for the etcd members in the other nodes.", &o.EtcdListen),
@@ -74,7 +75,7 @@ open them to a trusted network at most.`,
 				}},
 			shards,
 			numberSetting("replicas", "3", "On how many nodes each line is kept, 1 to 7. A cluster of fewer nodes keeps it on all of them.", 1, maxReplicas, &o.Replicas),
-			durationSetting("retention", "30d", "How long lines are kept: a duration like 12h, 7d, 2w; 0 keeps them for ever.", &o.Retention),
+			durationSetting("retention", "30d", "How long lines are to be kept: a duration like 12h, 7d, 2w; 0 is for ever. Older lines are refused; what has grown old is not deleted by this release.", &o.Retention),
 			sizeSetting("max-line", "1MiB", "Longest line that is taken, in bytes or with a unit, up to 16MiB. Longer ones are refused.", 1, maxMaxLine, &maxLine),
 			choiceSetting("log-level", "info", "Least severe messages of the node's own log.", &o.LogLevel, "debug", "info", "warn", "error", "fatal"),
 			choiceSetting("log-format", "auto", "Form of the node's own log on the standard error; auto is console on a terminal, else json.", &o.LogFormat, "auto", "console", "json"),
@@ -116,20 +117,34 @@ func configSetting() *setting {
 // check finds what settings that are right by themselves get wrong together.
 func (o *StartOptions) check() error {
 	var faults []error
-	ports := map[string]string{}
-	for _, a := range []struct{ flag, address string }{
+	listeners := []struct{ flag, address string }{
 		{"--listen", o.Listen}, {"--peer-listen", o.PeerListen}, {"--etcd-listen", o.EtcdListen},
-	} {
-		_, port, err := net.SplitHostPort(a.address)
-		if err != nil || port == "0" {
-			continue
+	}
+	for i, a := range listeners {
+		for _, b := range listeners[:i] {
+			if sameListener(a.address, b.address) {
+				faults = append(faults, fmt.Errorf("%s and %s have the same port in %s and %s: give each its own", b.flag, a.flag, b.address, a.address))
+			}
 		}
-		if other, ok := ports[port]; ok {
-			faults = append(faults, fmt.Errorf("%s and %s have the same port %s: give each its own", other, a.flag, port))
-		}
-		ports[port] = a.flag
 	}
 	return errors.Join(faults...)
+}
+
+// sameListener reports whether two addresses cannot both be listened on: they have one
+// port, and one host or all hosts.
+func sameListener(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	return errA == nil && errB == nil && portA == portB && portA != "0" && (hostA == hostB || allHosts(hostA) || allHosts(hostB))
+}
+
+func allHosts(host string) bool { return host == "" || net.ParseIP(host).IsUnspecified() }
+
+func notEmpty(text string) error {
+	if text == "" {
+		return errors.New("must not be empty")
+	}
+	return nil
 }
 
 const maxNodeName = 64

@@ -58,9 +58,9 @@ type blockMatch struct {
 	everything, nothing bool
 }
 
-// match finds the rows that pass the line filters, without regard to time and stream.
-// wanted limits what is looked at where a line must be rendered.
-func (r *blockReader) match(ctx context.Context, s *lineSearch, wanted func(row int) bool) (*blockMatch, error) {
+// match finds the rows of the runs that pass the line filters, without regard to time.
+// Of other rows nothing is said.
+func (r *blockReader) match(ctx context.Context, s *lineSearch, runs []*BlockRun) (*blockMatch, error) {
 	m := &blockMatch{reader: r, everything: len(s.plans) == 0}
 	if m.everything {
 		return m, nil
@@ -68,8 +68,15 @@ func (r *blockReader) match(ctx context.Context, s *lineSearch, wanted func(row 
 	meta := r.block.Meta
 	m.templates = make([]templateMatch, len(meta.Templates))
 	m.nothing = true
+	present, err := r.present(runs)
+	if err != nil {
+		return nil, err
+	}
 	var open []int
 	for i, u := range meta.Templates {
+		if present != nil && !present[i] {
+			continue // its verdict is verdictNone
+		}
 		rules := s.rulesOf(r.block.file.templates[u.ID])
 		switch {
 		case rules == nil:
@@ -83,7 +90,7 @@ func (r *blockReader) match(ctx context.Context, s *lineSearch, wanted func(row 
 		}
 	}
 	for _, i := range open {
-		if err := r.matchTemplate(ctx, s, m, i, wanted); err != nil {
+		if err := r.matchTemplate(ctx, s, m, i, runs); err != nil {
 			return nil, err
 		}
 		m.nothing = m.nothing && m.templates[i].verdict == verdictNone
@@ -94,9 +101,32 @@ func (r *blockReader) match(ctx context.Context, s *lineSearch, wanted func(row 
 	return m, nil
 }
 
+// present returns which templates the rows of the runs have; nil if that may be all.
+func (r *blockReader) present(runs []*BlockRun) ([]bool, error) {
+	rows := uint32(0)
+	for _, run := range runs {
+		rows += run.Rows
+	}
+	if rows > r.block.Meta.Rows/2 || len(r.block.Meta.Templates) == 0 {
+		return nil, nil
+	}
+	if err := r.rank(); err != nil {
+		return nil, err
+	}
+	present := make([]bool, len(r.block.Meta.Templates))
+	for _, run := range runs {
+		for _, id := range r.ids[run.FirstRow : run.FirstRow+run.Rows] {
+			if id != fallbackID {
+				present[id] = true
+			}
+		}
+	}
+	return present, nil
+}
+
 // matchTemplate decides on the rows of a template by its columns, and where these do not
 // suffice by its lines.
-func (r *blockReader) matchTemplate(ctx context.Context, s *lineSearch, m *blockMatch, local int, wanted func(row int) bool) error {
+func (r *blockReader) matchTemplate(ctx context.Context, s *lineSearch, m *blockMatch, local int, runs []*BlockRun) error {
 	rules := s.rulesOf(r.block.file.templates[r.block.Meta.Templates[local].ID])
 	if err := r.open(); err != nil {
 		return err
@@ -140,7 +170,7 @@ func (r *blockReader) matchTemplate(ctx context.Context, s *lineSearch, m *block
 			if !keep[i] {
 				continue
 			}
-			if !wanted(int(row)) {
+			if !wantsRow(runs, int(row)) {
 				keep[i] = false
 				continue
 			}

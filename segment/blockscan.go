@@ -55,8 +55,7 @@ func (b *Block) selectLate(ctx context.Context, q *Query) ([]Entry, error) {
 		return nil, nil
 	}
 	r := b.lazyReader()
-	wanted := func(row int) bool { return wantsRow(runs, row) }
-	match, err := r.match(ctx, q.lines(), wanted)
+	match, err := r.match(ctx, q.lines(), runs)
 	if err != nil || match.nothing {
 		return nil, err
 	}
@@ -195,7 +194,7 @@ func (r *blockReader) eachLine(ctx context.Context, q *Query, runs []*BlockRun, 
 
 // eachRow is eachLine without the lines.
 func (r *blockReader) eachRow(ctx context.Context, q *Query, runs []*BlockRun, f func(run *BlockRun, row int) error) error {
-	match, err := r.match(ctx, q.lines(), func(row int) bool { return wantsRow(runs, row) })
+	match, err := r.match(ctx, q.lines(), runs)
 	if err != nil || match.nothing {
 		return err
 	}
@@ -225,7 +224,7 @@ func (r *blockReader) eachRow(ctx context.Context, q *Query, runs []*BlockRun, f
 // countRuns takes out the runs that lie in one window as a whole: of them the filtered
 // rows are counted without their timestamps.
 func (r *blockReader) countRuns(ctx context.Context, q *Query, runs []*BlockRun, s *sums) ([]*BlockRun, error) {
-	match, err := r.match(ctx, q.lines(), func(row int) bool { return wantsRow(runs, row) })
+	match, err := r.match(ctx, q.lines(), runs)
 	if err != nil || match.nothing {
 		return nil, err
 	}

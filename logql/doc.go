@@ -10,9 +10,18 @@
 //	log query      {app="web", host!="a", env=~"p.*", zone!~"x|y"}     at least one matcher must refuse ""
 //	                 |= "text" or "other"   != "text"                  the line contains, does not contain
 //	                 |~ "regexp" or "other" !~ "regexp"                RE2, not anchored, . matches newlines
-//	log range      log query [5m]   or   {…}[5m] line filters          then: offset 1h, offset -1h
+//	                 | json            | json status, x="a.b[0]"       scalars of an object, values at paths
+//	                 | logfmt          | logfmt host, ip="fwd"         (with --strict, --keep-empty) pairs
+//	                 | level="error"   = != =~ !~                      label filters, by the type of the literal:
+//	                 | status >= 500   | took > 1.5s   | size < 20KB   = == != > >= < <=
+//	                 | a="b" or (c > 1 and d="e"), f="g" h="i"         joined, all alike from left to right
+//	log range      log query [5m]   or   {…}[5m] stages                then: offset 1h, offset -1h
+//	values         log query | unwrap label   unwrap duration(label)   duration_seconds, bytes; then label filters
 //	range          count_over_time rate bytes_over_time bytes_rate     (log range), then: by (a), without (a)
+//	               rate sum_ avg_ min_ max_ first_ last_ stdvar_       (log range with an unwrap), then the same
+//	               stddev_over_time, quantile_over_time(0.99, …)
 //	aggregation    sum avg min max count                               by (a, b) or without (a, b), before or after (…)
+//	               topk(10, …) bottomk(10, …)                          the same; then sort, sort_desc
 //	scalar         1.5, 2e9, unary - and +
 //	vector         vector(scalar)
 //	operators      ^  * / %  + -  == != > >= < <= (bool)  and unless  or     (^ to the right, the rest to the left)
@@ -22,9 +31,14 @@
 // written as Go and Prometheus write them (1h30m, 1.5h, 7d, 2w, 1y; a day has 24 hours, a
 // year 365 days). Keywords are no reserved words: a label may be called sum or by.
 //
-// The rest of LogQL (parsers such as | json, label filters, unwrap, topk, on(…), …) is
-// recognised, and answered by an *UnsupportedError that names it. It slots in as further
-// kinds of Stage, as fields of LogRange, RangeAggregation and VectorAggregation.
+// What lines are taken apart by is package field's; what becomes of a line in a pipeline,
+// faults (__error__) among it, is told at segment.Pipeline. A fault in an entry that counts
+// in a metric query ends it with a *segment.PipelineError, which IsBadQuery knows, unless a
+// label filter that names __error__ has let the entry pass.
+//
+// The rest of LogQL (| pattern, | line_format, on(…), …) is recognised, and answered by an
+// *UnsupportedError that names it. It slots in as further kinds of Stage, as fields of
+// LogRange, RangeAggregation and VectorAggregation.
 //
 // # The way of a query
 //
@@ -33,6 +47,7 @@
 //	                                        vectors over all points ─ aggregations, operators ─▶ Result
 //
 // What can be decided beside the bytes is part of the Scan: tenant, time, matchers, line
+// filters (wherever they stand: nothing changes a line), the pipeline of parsers and label
 // filters and, for sum by (…) (rate(…)) and its like, the grouping. Other nodes get
 // Scan.Text and plan again (Scan.Replan): there is no second notation for plans.
 //
@@ -59,6 +74,8 @@
 //
 // The operand of unary - may be any expression; arithmetic is IEEE 754's (x/0 is ±Inf);
 // the argument of vector may be any scalar expression; sums are taken over integers, so
-// that sum(rate(…)) is one division and does not depend on an order; structured metadata
-// makes no series of its own.
+// that sum(rate(…)) is one division and does not depend on an order (sums of unwrapped values
+// are of floating point, and may); structured metadata makes no series of its own unless the
+// query has a parser or a label filter, which see it as labels; groupings stand after every
+// range function; of several last values of one time, the largest counts.
 package logql

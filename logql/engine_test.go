@@ -313,3 +313,25 @@ func TestReplan(t *testing.T) {
 		t.Errorf("{}: error %v", err)
 	}
 }
+
+// What is wrong with lines is the asker's to decide, and what takes too much is refused.
+func TestPipelineErrors(t *testing.T) {
+	s := tenStreams()
+	e := s.entries[0]
+	for i := range 100 {
+		e.Line = fmt.Appendf(nil, "number=%d x=%d.5s", i, i)
+		s.entries = append(s.entries, e)
+	}
+	s = newStore(s.entries...)
+	f := func(query, want string) {
+		t.Helper()
+		_, err := NewEngine(Options{Source: s, MaxSamples: 50}).Query(context.Background(), Params{Tenant: "t", Query: query, Start: 1e12, End: 1e12})
+		if !IsBadQuery(err) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", query, err, want)
+		}
+	}
+	f(`sum(count_over_time({app=~".+"} | json [1h]))`, `pipeline error: 'JSONParserErr' for series`)
+	f(`sum_over_time({app=~".+"} | logfmt | unwrap x [1h])`, `pipeline error: 'SampleExtractionErr' for series`)
+	f(`count_over_time({app=~".+"} | logfmt [1h])`, "more than 50 series")
+	f(`sum by (number) (count_over_time({app=~".+"} | logfmt [1h]))`, "more than 50 series")
+}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/logcluster/logcluster/segment"
+	"github.com/logcluster/logcluster/segment/field"
 )
 
 // A generator makes random queries and data.
@@ -46,6 +47,10 @@ func (g generator) strangeLog() *LogExpr {
 		}
 	}
 	for range g.IntN(4) {
+		if g.IntN(2) == 0 {
+			e.Stages = append(e.Stages, &PipelineStage{g.strangeStage()})
+			continue
+		}
 		f := &LineFilter{Type: segment.MatchType(g.IntN(4))}
 		for range 1 + g.IntN(3) {
 			if f.Type < segment.MatchRegexp {
@@ -57,6 +62,57 @@ func (g generator) strangeLog() *LogExpr {
 		e.Stages = append(e.Stages, f)
 	}
 	return e
+}
+
+// strangeStage returns any parser or label filter.
+func (g generator) strangeStage() segment.PipelineStage {
+	var stage segment.PipelineStage
+	var err error
+	var list []field.Expression
+	for _, name := range g.names() {
+		if g.IntN(3) == 0 {
+			list = append(list, field.Expression{Label: name, Path: name})
+		} else {
+			list = append(list, field.Expression{Label: name, Path: pick(g, "a.b", `x[0]["y \" z"].c`, "json", `["é"]`)})
+		}
+	}
+	switch g.IntN(4) {
+	case 0:
+		stage, err = segment.NewJSONStage(list...)
+	case 1:
+		stage, err = segment.NewLogfmtStage(g.IntN(2) == 0, g.IntN(2) == 0, list...)
+	default:
+		return g.strangeFilter(g.IntN(4))
+	}
+	if err != nil {
+		panic(err)
+	}
+	return stage
+}
+
+func (g generator) strangeFilter(depth int) *segment.LabelFilter {
+	if depth > 0 && g.IntN(3) > 0 {
+		return &segment.LabelFilter{Kind: segment.FilterKind(g.IntN(2)), Left: g.strangeFilter(depth - 1), Right: g.strangeFilter(depth - 1)}
+	}
+	f := &segment.LabelFilter{Kind: segment.FilterString + segment.FilterKind(g.IntN(4)), Name: pick(g, "a", "status", "__error__", "or", "and", "ip", "bool")}
+	if f.Kind == segment.FilterString {
+		m, err := segment.NewMatcher(f.Name, segment.MatchType(g.IntN(4)), pick(g, "", "a|b", `\d+`, "`"))
+		if err != nil {
+			panic(err)
+		}
+		f.Matcher = m
+		return f
+	}
+	f.Comparison = segment.Comparison(g.IntN(6))
+	switch f.Kind {
+	case segment.FilterNumber:
+		f.Number = pick(g, 0, 1, -1, 0.5, 1e300, -5e-324, 1e21, -4e9, 1.0/3)
+	case segment.FilterDuration:
+		f.Duration = pick(g, 0, 1, -1, time.Second, 90*time.Minute, -36*time.Hour, 1<<63-1)
+	default:
+		f.Bytes = pick[uint64](g, 0, 1, 20000, 1<<53+1, 1<<64-1)
+	}
+	return f
 }
 
 func (g generator) matcher(t segment.MatchType, value string) *segment.Matcher {
@@ -90,10 +146,20 @@ func (g generator) strangeExpr(depth int, kind Kind) Expr {
 	switch n {
 	case 0:
 		lengths := []time.Duration{1, 999, time.Microsecond, 90 * time.Second, 36 * time.Hour, 1<<63 - 1, 400 * 24 * time.Hour}
-		r := &RangeAggregation{Op: RangeOp(g.IntN(4)), Grouping: segment.Grouping{Without: true}}
+		r := &RangeAggregation{Op: RangeOp(g.IntN(len(rangeOps))), Grouping: segment.Grouping{Without: true}}
 		r.Range = LogRange{g.strangeLog(), pick(g, lengths...), pick(g, append(lengths, 0, 0, 0, -time.Minute, -1)...)}
 		if g.IntN(3) == 0 {
 			r.Grouping = g.grouping()
+		}
+		if r.Op >= SumOverTime || r.Op == Rate && g.IntN(3) == 0 {
+			unwrap := &segment.UnwrapStage{Label: g.name(), Conversion: segment.Conversion(g.IntN(3))}
+			r.Range.Log.Stages = append(r.Range.Log.Stages, &PipelineStage{unwrap})
+			for range g.IntN(3) {
+				r.Range.Log.Stages = append(r.Range.Log.Stages, &PipelineStage{g.strangeFilter(1)})
+			}
+		}
+		if r.Op == QuantileOverTime {
+			r.Quantile = pick(g, 0, 0.99, 1, -1, 1e-9, 17)
 		}
 		return r
 	case 1:
@@ -101,7 +167,14 @@ func (g generator) strangeExpr(depth int, kind Kind) Expr {
 	case 2:
 		return &Negation{g.strangeExpr(depth-1, KindVector)}
 	case 3:
-		return &VectorAggregation{Op: VectorOp(g.IntN(5)), Grouping: g.grouping(), Inner: g.strangeExpr(depth-1, KindVector)}
+		e := &VectorAggregation{Op: VectorOp(g.IntN(len(vectorOps))), Grouping: g.grouping(), Inner: g.strangeExpr(depth-1, KindVector)}
+		switch e.Op {
+		case TopK, BottomK:
+			e.K = pick(g, 1, 10, 1<<31-1)
+		case Sort, SortDesc:
+			e.Grouping = segment.Grouping{}
+		}
+		return e
 	}
 	op := BinaryOp(g.IntN(int(Or) + 1))
 	kinds := pick(g, [2]Kind{KindVector, KindVector}, [2]Kind{KindVector, KindScalar}, [2]Kind{KindScalar, KindVector})
@@ -116,8 +189,12 @@ func (g generator) strangeExpr(depth int, kind Kind) Expr {
 func (g generator) exactExpr(depth int) Expr {
 	if depth == 0 || g.IntN(4) == 0 {
 		r := &RangeAggregation{Op: RangeOp(g.IntN(4)), Grouping: segment.Grouping{Without: true}}
+		log := g.log()
+		if g.IntN(2) == 0 {
+			g.addPipeline(r, log)
+		}
 		r.Range = LogRange{
-			Log:    g.log(),
+			Log:    log,
 			Range:  pick(g, time.Second, 2*time.Second, 4*time.Second, 16*time.Second, 64*time.Second),
 			Offset: pick(g, 0, 0, 0, time.Second, -time.Second, 5*time.Second, 1, -1),
 		}
@@ -126,7 +203,9 @@ func (g generator) exactExpr(depth int) Expr {
 		}
 		return r
 	}
-	switch n := g.IntN(8); n {
+	switch n := g.IntN(9); n {
+	case 8:
+		return &VectorAggregation{Op: pick(g, TopK, BottomK), K: 1 + g.IntN(3), Grouping: g.dataGrouping(), Inner: g.exactExpr(depth - 1)}
 	case 0, 1, 2:
 		return &VectorAggregation{Op: pick(g, Sum, Sum, Min, Max, Count), Grouping: g.dataGrouping(), Inner: g.exactExpr(depth - 1)}
 	case 3:
@@ -141,6 +220,30 @@ func (g generator) exactExpr(depth int) Expr {
 		return newBinary(pick(g, Add, Subtract, Multiply), false, &Negation{&Number{float64(g.IntN(6))}}, g.exactExpr(depth-1))
 	}
 	return newBinary(pick(g, Add, Subtract, Multiply), false, g.exactExpr(depth-1), g.exactExpr(depth-1))
+}
+
+// addPipeline adds parsers and filters to a log query and, for some functions, an unwrap. No
+// error is left at the end, and values are such that their sums are exact.
+func (g generator) addPipeline(r *RangeAggregation, log *LogExpr) {
+	add := func(text string) {
+		x, err := Parse(`count_over_time({a="b"} | ` + text + ` [1s])`)
+		if err != nil {
+			panic(err)
+		}
+		log.Stages = append(log.Stages, x.(*RangeAggregation).Range.Log.Stages...)
+	}
+	add(pick(g, "logfmt", "logfmt", `logfmt n, lvl="level"`, "json", "json n, level", "json | logfmt"))
+	for range g.IntN(3) {
+		add(pick(g, `level="err"`, `level!="err"`, `n > 2`, `n <= 2 or level=~"e.*"`, `took > 5ms`, `app="a" or app_extracted="x"`, `absent=""`))
+	}
+	if g.IntN(2) == 0 {
+		r.Op = pick(g, Rate, SumOverTime, SumOverTime, AvgOverTime, MinOverTime, MinOverTime, MaxOverTime, MaxOverTime, FirstOverTime, LastOverTime, QuantileOverTime)
+		if r.Op == QuantileOverTime {
+			r.Quantile = pick(g, 0, 1, 0.5)
+		}
+		log.Stages = append(log.Stages, &PipelineStage{&segment.UnwrapStage{Label: pick(g, "n", "n", "level")}})
+	}
+	add(`__error__=""`)
 }
 
 // expr is exactExpr with at most one operation on top whose result may be rounded.
@@ -158,7 +261,7 @@ func (g generator) expr() Expr {
 }
 
 func (g generator) dataGrouping() segment.Grouping {
-	names := pick(g, nil, []string{"app"}, []string{"host"}, []string{"app", "env"}, []string{"absent"})
+	names := pick(g, nil, []string{"app"}, []string{"host"}, []string{"app", "env"}, []string{"absent"}, []string{"level"}, []string{"app", "n"})
 	return segment.Grouping{Without: g.IntN(2) == 0, Names: names}
 }
 
@@ -204,7 +307,8 @@ func (g generator) data() []segment.Entry {
 	var entries []segment.Entry
 	for range g.IntN(120) {
 		timestamp := g.Int64N(60)*int64(time.Second) + pick[int64](g, 0, 0, 0, 1, -1, g.Int64N(int64(time.Second)))
-		line := pick(g, "", "err", "error 0", "ok ok", "warn é", "o\ne ok", "\xff\xfe", "ARR a", "nox 42", "éé")
+		line := pick(g, "", "err", "error 0", "ok ok", "warn é", "o\ne ok", "\xff\xfe", "ARR a", "nox 42", "éé",
+			"n=1 level=err", "n=2 level=ok took=9ms", "n=3 level=err app=x", `{"n":4,"level":"err"}`, `{"n":-2,"level":"ok","took":"1s"}`, "level=4 n=x")
 		entries = append(entries, segment.Entry{Timestamp: timestamp, Stream: pick(g, streams...), Line: []byte(line)})
 	}
 	return entries

@@ -240,7 +240,7 @@ func (p *parser) stringFilter(name, operator token) (*segment.LabelFilter, error
 	t := segment.MatchType(0)
 	switch i := slices.Index(types[:], operator.text); {
 	case operator.text == "==":
-		return nil, p.failf(operator, "strings are compared by =, != , =~ and !~; did you mean %s=%s?", shorten(name.text), quote(p.tok.value))
+		return nil, p.failf(operator, "strings are compared by =, !=, =~ and !~; did you mean %s=%s?", shorten(name.text), quote(p.tok.value))
 	case i < 0:
 		return nil, p.failf(operator, "`%s` compares numbers, durations and sizes; write them without quotes: %s %s %s",
 			operator.text, shorten(name.text), operator.text, shorten(p.tok.value))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"math"
 	"regexp"
 	"slices"
 	"sync"
@@ -222,24 +223,23 @@ func (s *store) reference(t *testing.T, x Expr, tenant string, at int64) (vector
 			vector[key] = sample{v.labels, -v.value}
 		}
 	case *RangeAggregation:
+		groups := map[string][]referenceEntry{}
 		for _, e := range s.entries {
-			if !covers(at-int64(x.Range.Offset), int64(x.Range.Range), e.Timestamp) || !referenceKeeps(t, x.Range.Log, tenant, &e) {
+			if !covers(at-int64(x.Range.Offset), int64(x.Range.Range), e.Timestamp) {
 				continue
 			}
-			labels := referenceGroup(&x.Grouping, e.Stream.Labels)
-			v := vector[labels.String()]
-			v.labels = labels
-			if x.Op == CountOverTime || x.Op == Rate {
-				v.value++
-			} else {
-				v.value += float64(len(e.Line))
+			labels, value, keep := referenceRow(t, x.Range.Log, tenant, &e)
+			if !keep {
+				continue
 			}
-			vector[labels.String()] = v
+			if unwrap := x.Range.Log.unwrap(); unwrap != nil && x.Grouping.Without {
+				labels = referenceGroup(&segment.Grouping{Without: true, Names: []string{unwrap.Label}}, labels)
+			}
+			labels = referenceGroup(&x.Grouping, labels)
+			groups[labels.String()] = append(groups[labels.String()], referenceEntry{e, labels, value})
 		}
-		if x.Op == Rate || x.Op == BytesRate {
-			for key, v := range vector {
-				vector[key] = sample{v.labels, v.value / x.Range.Range.Seconds()}
-			}
+		for key, group := range groups {
+			vector[key] = sample{group[0].labels, referenceRange(x, group)}
 		}
 	case *VectorAggregation:
 		inner, _ := s.reference(t, x.Inner, tenant, at)
@@ -247,6 +247,9 @@ func (s *store) reference(t *testing.T, x Expr, tenant string, at int64) (vector
 		for _, v := range inner {
 			labels := referenceGroup(&x.Grouping, v.labels)
 			groups[labels.String()] = append(groups[labels.String()], sample{labels, v.value})
+		}
+		if x.Op.selects() {
+			return referenceSelect(x, inner), 0
 		}
 		for key, group := range groups {
 			vector[key] = sample{group[0].labels, referenceAggregate(x.Op, group)}
@@ -261,17 +264,30 @@ func (s *store) reference(t *testing.T, x Expr, tenant string, at int64) (vector
 	return vector, 0
 }
 
-func referenceKeeps(t *testing.T, x *LogExpr, tenant string, e *segment.Entry) bool {
+// A referenceEntry is an entry that counts in a range.
+type referenceEntry struct {
+	segment.Entry
+	labels segment.Labels
+	value  float64
+}
+
+// referenceRow sends an entry through the stages one after the other.
+func referenceRow(t *testing.T, x *LogExpr, tenant string, e *segment.Entry) (labels segment.Labels, value float64, keep bool) {
 	t.Helper()
 	if e.Stream.Tenant != tenant {
-		return false
+		return nil, 0, false
 	}
 	for _, m := range x.Matchers {
 		if !m.Matches(e.Stream.Labels.Get(m.Name)) {
-			return false
+			return nil, 0, false
 		}
 	}
+	var stages []segment.PipelineStage
 	for _, stage := range x.Stages {
+		if s, ok := stage.(*PipelineStage); ok {
+			stages = append(stages, s.PipelineStage)
+			continue
+		}
 		f := stage.(*LineFilter)
 		found := false
 		for _, v := range f.Values {
@@ -282,10 +298,101 @@ func referenceKeeps(t *testing.T, x *LogExpr, tenant string, e *segment.Entry) b
 			}
 		}
 		if found == (f.Type == segment.MatchNotEqual || f.Type == segment.MatchNotRegexp) {
-			return false
+			return nil, 0, false
 		}
 	}
-	return true
+	labels = e.Stream.Labels
+	if len(stages) == 0 {
+		return labels, 0, true
+	}
+	// What a pipeline means is tested in its package.
+	var row segment.PipelineRow
+	if !segment.NewPipeline(stages...).Run(&row, e.Stream, e.Metadata, e.Line) {
+		return nil, 0, false
+	}
+	labels = segment.NewLabels(slices.Concat(labels, e.Metadata, row.Parsed()))
+	if unwrap := x.unwrap(); unwrap != nil {
+		var err error
+		if value, err = unwrap.Value(row.Get(unwrap.Label)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return labels, value, true
+}
+
+func referenceRange(x *RangeAggregation, group []referenceEntry) float64 {
+	count, bytes, sum := float64(len(group)), 0.0, 0.0
+	var values []float64
+	for _, e := range group {
+		bytes += float64(len(e.Line))
+		sum += e.value
+		values = append(values, e.value)
+	}
+	seconds := x.Range.Range.Seconds()
+	slices.Sort(values)
+	// The largest of those with the earliest, or the latest, time.
+	at := func(sign int) float64 {
+		best := group[0]
+		for _, e := range group {
+			if c := sign * cmp.Compare(e.Timestamp, best.Timestamp); c > 0 || c == 0 && e.value > best.value {
+				best = e
+			}
+		}
+		return best.value
+	}
+	switch x.Op {
+	case CountOverTime:
+		return count
+	case Rate:
+		if x.Range.Log.unwrap() != nil {
+			return sum / seconds
+		}
+		return count / seconds
+	case BytesOverTime:
+		return bytes
+	case BytesRate:
+		return bytes / seconds
+	case SumOverTime:
+		return sum
+	case AvgOverTime:
+		return sum / count
+	case MinOverTime:
+		return values[0]
+	case MaxOverTime:
+		return values[len(values)-1]
+	case FirstOverTime:
+		return at(-1)
+	case LastOverTime:
+		return at(1)
+	case QuantileOverTime:
+		rank := x.Quantile * (count - 1)
+		low, high := values[int(rank)], values[min(int(rank)+1, len(values)-1)]
+		return low + (high-low)*(rank-math.Floor(rank))
+	}
+	panic("no reference for " + x.Op.String())
+}
+
+// referenceSelect keeps a series if fewer than K of its group come before it.
+func referenceSelect(x *VectorAggregation, inner map[string]sample) map[string]sample {
+	vector := map[string]sample{}
+	for key, v := range inner {
+		before := 0
+		group := referenceGroup(&x.Grouping, v.labels).String()
+		for _, other := range inner {
+			better := other.value > v.value
+			if x.Op == BottomK {
+				better = other.value < v.value
+			}
+			same := referenceGroup(&x.Grouping, other.labels).String() == group
+			if same && (better || other.value == v.value && compareLabels(other.labels, v.labels) < 0) {
+				before++
+			}
+		}
+		if before < x.K || x.Op == Sort || x.Op == SortDesc {
+			vector[key] = v
+		}
+	}
+	return vector
 }
 
 func referenceGroup(g *segment.Grouping, l segment.Labels) segment.Labels {

@@ -74,6 +74,8 @@ type Aggregation struct {
 // Validate reports what is wrong with the aggregation's bounds.
 func (a *Aggregation) Validate() error {
 	switch {
+	case a.Measure > MeasureQuantile:
+		return fmt.Errorf("measure %d is unknown", a.Measure)
 	case a.Steps < 1 || a.Steps > MaxSteps:
 		return fmt.Errorf("%d evaluation points: must be 1 to %d", a.Steps, MaxSteps)
 	case a.Range <= 0:

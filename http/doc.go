@@ -83,6 +83,7 @@
 // or end. The answer is NDJSON, sent as it is found:
 //
 //	{"time":"2026-01-02T15:04:05.123456789Z","labels":{…},"line":"…","metadata":{…}}   an entry
+//	   parsed, an object beside metadata, has the labels that the query's parsers found
 //	   line_base64 in place of line, if the line is not valid UTF-8
 //	{"labels":{…},"time":"…","value":1.5}                                               a sample
 //	{"labels":{…},"values":[["2026-01-02T15:04:00Z",1.5],…]}                            a series

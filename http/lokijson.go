@@ -52,8 +52,8 @@ type lokiStreams struct {
 
 // A knownStream finds the groups of a stream's entries without merging labels again.
 type knownStream struct {
-	plain      *lokiStream            // of entries without metadata of their own
-	byMetadata map[string]*lokiStream // by the key of the metadata
+	plain *lokiStream            // of entries without labels of their own
+	byOwn map[string]*lokiStream // by the key of metadata and parsed labels
 }
 
 func newLokiStreams(categorize bool, limit int, values []byte) *lokiStreams {
@@ -72,6 +72,12 @@ func (g *lokiStreams) add(e *segment.Entry) error {
 		v = append(v, ",{"...)
 		if len(e.Metadata) > 0 {
 			v = appendLabels(append(v, `"structuredMetadata":`...), e.Metadata)
+		}
+		if len(e.Parsed) > 0 {
+			if len(e.Metadata) > 0 {
+				v = append(v, ',')
+			}
+			v = appendLabels(append(v, `"parsed":`...), e.Parsed)
 		}
 		v = append(v, '}')
 	}
@@ -94,22 +100,23 @@ func (g *lokiStreams) group(e *segment.Entry) *lokiStream {
 		known = &knownStream{}
 		g.streams[e.Stream] = known
 	}
-	if g.categorize || len(e.Metadata) == 0 {
+	if g.categorize || len(e.Metadata)+len(e.Parsed) == 0 {
 		if known.plain == nil {
 			known.plain = g.labelled(e.Stream.Labels)
 		}
 		return known.plain
 	}
-	g.key = e.Metadata.AppendKey(g.key[:0])
-	if group := known.byMetadata[string(g.key)]; group != nil {
+	// No label's name begins with the byte that parts the two.
+	g.key = e.Parsed.AppendKey(append(e.Metadata.AppendKey(g.key[:0]), 0))
+	if group := known.byOwn[string(g.key)]; group != nil {
 		return group
 	}
-	if known.byMetadata == nil {
-		known.byMetadata = map[string]*lokiStream{}
+	if known.byOwn == nil {
+		known.byOwn = map[string]*lokiStream{}
 	}
 	key := string(g.key)
-	group := g.labelled(mergeLabels(e.Stream.Labels, e.Metadata))
-	known.byMetadata[key] = group
+	group := g.labelled(mergeLabels(e.Stream.Labels, e.Metadata, e.Parsed))
+	known.byOwn[key] = group
 	return group
 }
 
@@ -125,10 +132,11 @@ func (g *lokiStreams) labelled(set segment.Labels) *lokiStream {
 	return group
 }
 
-// mergeLabels adds structured metadata to a stream's labels. What has the name of one of
-// them gets _extracted behind it.
-func mergeLabels(set, metadata segment.Labels) segment.Labels {
-	pairs := slices.Clone(set)
+// mergeLabels adds structured metadata, and what a query's parsers found, to a stream's
+// labels. Metadata that has the name of one of them gets _extracted behind it; the parsed
+// labels' names are chosen already.
+func mergeLabels(set, metadata, parsed segment.Labels) segment.Labels {
+	pairs := slices.Concat(set, parsed)
 	for _, p := range metadata {
 		name := strings.Clone(p.Name) // The entry's are valid until the next one.
 		if set.Get(name) != "" {

@@ -348,8 +348,30 @@ func TestAppendPoint(t *testing.T) {
 
 func TestMergeLabelsDoesNotShare(t *testing.T) {
 	set := segment.NewLabels([]segment.Label{{Name: "a", Value: "1"}, {Name: "b", Value: "2"}})
-	got := mergeLabels(set, segment.Labels{{Name: "a", Value: "x"}, {Name: "aa", Value: "y"}})
+	got := mergeLabels(set, segment.Labels{{Name: "a", Value: "x"}, {Name: "aa", Value: "y"}}, nil)
 	if got.String() != `{a="1", a_extracted="x", aa="y", b="2"}` || set.String() != `{a="1", b="2"}` {
 		t.Errorf("%s of %s", got, set)
 	}
+}
+
+// Labels that a query's parsers found are labels of the stream, or beside the line.
+func TestParsedLabels(t *testing.T) {
+	stream := segment.NewStream("default", segment.LabelsFromMap(map[string]string{"app": "a"}))
+	entry := func(ts int64, status string) *segment.Entry {
+		return &segment.Entry{Timestamp: ts, Stream: stream, Line: []byte("x"), Metadata: segment.Labels{{Name: "trace", Value: "t"}}, Parsed: segment.Labels{{Name: "status", Value: status}}}
+	}
+	check := func(categorize bool, want string) {
+		t.Helper()
+		g := newLokiStreams(categorize, 1<<20, nil)
+		for i, status := range []string{"200", "500", "200"} {
+			if err := g.add(entry(int64(i), status)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := string(g.appendTo(nil)); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+	check(false, `[{"stream":{"app":"a","status":"200","trace":"t"},"values":[["0","x"],["2","x"]]},{"stream":{"app":"a","status":"500","trace":"t"},"values":[["1","x"]]}]`)
+	check(true, `[{"stream":{"app":"a"},"values":[["0","x",{"structuredMetadata":{"trace":"t"},"parsed":{"status":"200"}}],["1","x",{"structuredMetadata":{"trace":"t"},"parsed":{"status":"500"}}],["2","x",{"structuredMetadata":{"trace":"t"},"parsed":{"status":"200"}}]]}]`)
 }

@@ -228,7 +228,7 @@ type resultWriter struct {
 	labels []byte          // its labels, as JSON
 }
 
-// entry writes {"time":…,"labels":{…},"line":…,"metadata":{…}}, or the line alone.
+// entry writes {"time":…,"labels":{…},"line":…,"metadata":{…},"parsed":{…}}, or the line alone.
 func (w *resultWriter) entry(e *segment.Entry) {
 	if w.plain {
 		w.out.line(e.Line)
@@ -248,6 +248,9 @@ func (w *resultWriter) entry(e *segment.Entry) {
 	}
 	if len(e.Metadata) > 0 {
 		b = appendLabels(append(b, `,"metadata":`...), e.Metadata)
+	}
+	if len(e.Parsed) > 0 {
+		b = appendLabels(append(b, `,"parsed":`...), e.Parsed)
 	}
 	w.buf = append(b, '}')
 	w.out.line(w.buf)

@@ -61,7 +61,7 @@ func startEtcd(ctx context.Context, options etcdOptions) (*etcdServer, error) {
 	if err := options.check(); err != nil {
 		return nil, err
 	}
-	if err := checkBrokenWAL(options.Dir); err != nil {
+	if err := options.checkBrokenWAL(); err != nil {
 		return nil, err
 	}
 	etcd, address, err := openEtcd(ctx, options)
@@ -73,7 +73,7 @@ func startEtcd(ctx context.Context, options etcdOptions) (*etcdServer, error) {
 	s.meta = newEtcdMeta(s.client)
 	go s.watchEnd()
 	// This start may have found a bad record and cut the log there.
-	if err := checkBrokenWAL(options.Dir); err != nil {
+	if err := options.checkBrokenWAL(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	if err := s.waitReady(ctx, options); err != nil {
@@ -165,8 +165,12 @@ func etcdDamaged(dir string, cause any) error {
 
 // checkBrokenWAL refuses a member whose log etcd cut at a record it could not read: it cannot tell the torn end of a
 // power loss from damage to records it had promised to keep (replication.md, H14 and H31).
-func checkBrokenWAL(dir string) error {
-	folder := filepath.Join(dir, "member", "wal")
+//
+// A member that is alone goes on: nobody else counts on its promises, and what its shards promised they keep
+// themselves (PROMISE), so that an epoch that went back is found and passed at the next takeover. What etcd kept of
+// the log is set aside under another name, and told.
+func (o etcdOptions) checkBrokenWAL() error {
+	folder := filepath.Join(o.Dir, "member", "wal")
 	entries, err := os.ReadDir(folder)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -176,9 +180,16 @@ func checkBrokenWAL(dir string) error {
 	}
 	for _, entry := range entries {
 		if strings.HasSuffix(entry.Name(), ".broken") {
+			if len(o.InitialCluster) <= 1 {
+				kept := filepath.Join(folder, entry.Name()+fmt.Sprintf("-kept-%d", time.Now().Unix()))
+				if err := os.Rename(filepath.Join(folder, entry.Name()), kept); err != nil {
+					return fmt.Errorf("set the metadata member's cut log aside: %w", err)
+				}
+				o.Logger.Warn("the metadata log ended with a record that was not whole, as a power loss leaves one; it was cut off and the log is kept as it was", zap.String("kept", kept))
+				continue
+			}
 			return fmt.Errorf("%w: etcd met a record it could not read, cut its log there, and kept the log as it was in %s; %s; "+
-				"if the machine had just lost power, that record was most likely the last one, still being written, and nobody relied on it: "+
-				"a node that is alone may move that file away and start again",
+				"if the machine had just lost power, that record was most likely the last one, still being written, and nobody relied on it",
 				ErrEtcdDamaged, filepath.Join(folder, entry.Name()), etcdReplace)
 		}
 	}

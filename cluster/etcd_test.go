@@ -191,7 +191,7 @@ func TestEtcdDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	log = log[:walEnd(t, log)+1<<16] // The rest is zeros.
-	damaged := func(name string, damage func(t *testing.T, log []byte), check func(t *testing.T, options etcdOptions, err error)) {
+	damaged := func(name string, damage func(t *testing.T, log []byte), check func(t *testing.T, options etcdOptions, server *etcdServer, err error)) {
 		t.Run(name, func(t *testing.T) {
 			options := newEtcdOptions(t)
 			if err := os.CopyFS(options.Dir, os.DirFS(original.Dir)); err != nil {
@@ -203,18 +203,18 @@ func TestEtcdDamaged(t *testing.T) {
 			if err := os.WriteFile(path, log, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_, err := start(t, options)
-			check(t, options, err)
+			server, err := start(t, options)
+			check(t, options, server, err)
 		})
 	}
-	damaged("nothing", func(*testing.T, []byte) {}, func(t *testing.T, _ etcdOptions, err error) {
+	damaged("nothing", func(*testing.T, []byte) {}, func(t *testing.T, _ etcdOptions, _ *etcdServer, err error) {
 		if err != nil {
 			t.Fatal(err)
 		}
 	})
 	damaged("record in the middle", func(t *testing.T, log []byte) {
 		log[walEnd(t, log)/2] ^= 1
-	}, func(t *testing.T, options etcdOptions, err error) {
+	}, func(t *testing.T, options etcdOptions, _ *etcdServer, err error) {
 		if !errors.Is(err, ErrEtcdDamaged) || !strings.Contains(err.Error(), options.Dir) {
 			t.Fatalf("got %v, want ErrEtcdDamaged and the folder", err)
 		}
@@ -240,21 +240,26 @@ func TestEtcdDamaged(t *testing.T) {
 	damaged("torn end", func(t *testing.T, log []byte) {
 		// The length of a record of which nothing else came to the disk.
 		binary.LittleEndian.PutUint64(log[walEnd(t, log):], 4096)
-	}, func(t *testing.T, options etcdOptions, err error) {
-		// etcd cuts the record off and would go on; what it leaves refuses the next start too.
-		if !errors.Is(err, ErrEtcdDamaged) || !strings.Contains(err.Error(), ".broken") || !strings.Contains(err.Error(), "move that file away") {
-			t.Fatalf("got %v, want ErrEtcdDamaged, the file and what to do", err)
-		}
-		if _, err := start(t, options); !errors.Is(err, ErrEtcdDamaged) || !strings.Contains(err.Error(), ".broken") {
-			t.Fatalf("the second start: %v, want ErrEtcdDamaged", err)
-		}
-		// What the text says helps.
-		if err := os.Remove(onlyWAL(t, options.Dir) + ".broken"); err != nil {
-			t.Fatal(err)
-		}
-		server, err := start(t, options)
+	}, func(t *testing.T, options etcdOptions, server *etcdServer, err error) {
+		// A member that is alone goes on, and keeps what was cut.
 		if err != nil {
 			t.Fatal(err)
+		}
+		kept, err := filepath.Glob(onlyWAL(t, options.Dir) + ".broken-kept-*")
+		if err != nil || len(kept) != 1 {
+			t.Fatalf("kept %v, %v", kept, err)
+		}
+		// One of several does not.
+		others := options
+		others.InitialCluster = []etcdPeer{{Name: options.Name, URL: "http://127.0.0.1:1"}, {Name: "other", URL: "http://127.0.0.1:2"}}
+		if err := others.checkBrokenWAL(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(kept[0], onlyWAL(t, options.Dir)+".broken"); err != nil {
+			t.Fatal(err)
+		}
+		if err := others.checkBrokenWAL(); !errors.Is(err, ErrEtcdDamaged) || !strings.Contains(err.Error(), ".broken") {
+			t.Fatalf("got %v, want ErrEtcdDamaged and the file", err)
 		}
 		if kv := mustGet(t, server.Meta(), "a"); string(kv.Value) != "value 9" {
 			t.Fatalf("got %+v", kv)

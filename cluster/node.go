@@ -64,7 +64,10 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openMeta(ctx); err != nil {
 		return err
 	}
-	addresses := Addresses{HTTP: n.o.HTTP, Peer: n.o.Peer}
+	addresses := Addresses{HTTP: n.o.HTTP, Peer: n.o.Peer, Etcd: n.o.Etcd}
+	if n.etcd != nil {
+		addresses.Etcd = n.etcd.Address() // port 0 was replaced by a free one
+	}
 	n.cluster, err = bootstrap(ctx, n.meta, bootstrapOptions{
 		Self: Member{Name: n.o.Name, Folder: n.folder.uuid, Addresses: addresses}, Peers: n.o.Peers,
 		Shards: n.o.Shards, Replicas: n.o.Replicas, ClusterID: n.folder.known,

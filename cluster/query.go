@@ -103,7 +103,7 @@ func (n *Node) Partial(ctx context.Context, scan *logql.Scan) (*segment.Partial,
 			return err
 		}
 		partials[i] = p
-		return nil
+		return tooManySeries(scan, p)
 	})
 	if err != nil {
 		return nil, err
@@ -113,8 +113,19 @@ func (n *Node) Partial(ctx context.Context, scan *logql.Scan) (*segment.Partial,
 		if p != nil {
 			total.Merge(p)
 		}
+		if err := tooManySeries(scan, total); err != nil {
+			return nil, err
+		}
 	}
 	return total, nil
+}
+
+// tooManySeries ends a query whose answer would be larger than it may.
+func tooManySeries(scan *logql.Scan, p *segment.Partial) error {
+	if scan.MaxSeries > 0 && len(p.Series) > scan.MaxSeries {
+		return logql.TooManySeries(scan.MaxSeries, scan.Aggregation.Steps)
+	}
+	return nil
 }
 
 // Streams implements logql.Source.

@@ -106,10 +106,15 @@ func (r *replica) run(ctx context.Context) {
 	pause := r.node.o.ReopenPause
 	for {
 		s := r.current()
-		if r.isServing() {
+		r.mu.Lock()
+		serving, changed := r.serving, r.changed
+		r.mu.Unlock()
+		if serving {
 			select {
 			case <-ctx.Done():
 				return
+			case <-changed:
+				continue
 			case <-s.Failed():
 			}
 			pause = r.node.o.ReopenPause
@@ -189,6 +194,10 @@ func (r *replica) reassert(ctx context.Context, lease LeaseID) error {
 		return nil
 	}
 	grant, err := reassert(ctx, r.node.meta, grant, lease)
+	if errors.Is(err, ErrDeposed) {
+		// Somebody else was granted a later epoch: this process serves the shard no more.
+		r.set(func() { r.serving, r.failure = false, err })
+	}
 	if err != nil {
 		return err
 	}

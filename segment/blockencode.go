@@ -65,12 +65,6 @@ func (e *BlockEncoder) holds(h *Header) bool {
 		h.Offset+uint64(h.Count)-e.meta.FirstOffset <= math.MaxUint32
 }
 
-// Skip takes a record without entries, or the gap before a record, into the block.
-func (e *BlockEncoder) Skip(h *Header) {
-	e.meta.LastIndex, e.meta.Chain = h.Index, h.Chain
-	e.meta.EndOffset = max(e.meta.EndOffset, h.Offset)
-}
-
 // Add takes the entries of the next record, which must fit. Offsets that were skipped
 // since the record before become a gap.
 func (e *BlockEncoder) Add(h *Header, d *Data, streams *StreamTable) error {
@@ -204,15 +198,13 @@ func (e *BlockEncoder) chunk(m *BlockMeta, kind ChunkKind, raw []byte, firstRow,
 
 // encodeTimestamps writes TS: for each run the distance of its first row from the
 // run's minimum, then of all other rows the distance from the row before, less the
-// smallest of these distances, as byte planes.
+// smallest of these distances, as byte planes. A distance may overflow: all sums are
+// modulo 2⁶⁴, here and in the decoder.
 func (e *BlockEncoder) encodeTimestamps(m *BlockMeta) error {
 	smallest, largest := int64(math.MaxInt64), int64(math.MinInt64)
-	wraps := false
 	for _, r := range m.Runs {
 		for k := r.FirstRow + 1; k < r.FirstRow+r.Rows; k++ {
-			a, b := e.times[e.sorted[k-1]], e.times[e.sorted[k]]
-			d := b - a
-			wraps = wraps || (b > a) != (d > 0) && b != a
+			d := e.times[e.sorted[k]] - e.times[e.sorted[k-1]]
 			smallest, largest = min(smallest, d), max(largest, d)
 		}
 	}
@@ -220,11 +212,7 @@ func (e *BlockEncoder) encodeTimestamps(m *BlockMeta) error {
 		smallest, largest = 0, 0
 	}
 	width := 0
-	if span := uint64(largest) - uint64(smallest); wraps {
-		smallest, width = 0, 8
-	} else {
-		for ; width < 8 && span>>(8*width) != 0; width++ {
-		}
+	for span := uint64(largest) - uint64(smallest); width < 8 && span>>(8*width) != 0; width++ {
 	}
 	raw := append(e.raw[:0], 1, byte(width))
 	raw = binary.LittleEndian.AppendUint64(raw, uint64(smallest))

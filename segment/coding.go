@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
@@ -161,24 +160,4 @@ func decompress(dst []byte, codec Codec, b []byte, rawLen int) ([]byte, error) {
 		return out, nil
 	}
 	return nil, fmt.Errorf("%w: codec %d", ErrVersion, codec)
-}
-
-// buffers holds payload buffers between requests.
-var buffers sync.Pool
-
-func getBuffer(n int) *[]byte {
-	if b, ok := buffers.Get().(*[]byte); ok {
-		if cap(*b) >= n {
-			*b = (*b)[:n]
-			return b
-		}
-	}
-	b := make([]byte, n, max(n, 64<<10))
-	return &b
-}
-
-func putBuffer(b *[]byte) {
-	if cap(*b) <= MaxFrameRaw*2 {
-		buffers.Put(b)
-	}
 }

@@ -31,12 +31,13 @@ func (f *Frame) Release() {
 // A FrameEncoder turns rows of batches into frames. The zero value is ready; it keeps
 // scratch memory and is for one goroutine at a time.
 type FrameEncoder struct {
-	raw, times, lengths, hashed, key []byte
-	metadata                         metadataEncoder
-	seen                             []uint32 // batch stream → 1 + last part with a row of it
-	refs                             []uint32 // batch stream → 1 + stream of this frame
-	order                            []uint32 // streams of this frame, as batch streams
-	runs                             []Run
+	raw, packed, times, lengths, hashed, key []byte
+
+	metadata metadataEncoder
+	seen     []uint32 // batch stream → 1 + last part with a row of it
+	refs     []uint32 // batch stream → 1 + stream of this frame
+	order    []uint32 // streams of this frame, as batch streams
+	runs     []Run
 }
 
 // Encode makes the frames of the given rows of a batch, which all belong to one shard:
@@ -176,22 +177,28 @@ func (e *FrameEncoder) encodePart(b *Batch, rows []uint32) (*Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f, f.compress(raw)
+	return f, e.compress(f, raw)
 }
 
 // compress makes the payload of raw and completes the header.
-func (f *Frame) compress(raw []byte) error {
+func (e *FrameEncoder) compress(f *Frame, raw []byte) error {
 	if len(raw) > MaxPayload {
 		return fmt.Errorf("frame of %d bytes: %w: the format holds %d", len(raw), ErrTooLarge, MaxPayload)
 	}
 	h := &f.Header
 	h.RawLength = uint32(len(raw))
-	f.pooled = getBuffer(s2.MaxEncodedLen(len(raw)))
-	if enc := s2.Encode(*f.pooled, raw); len(enc) < len(raw) {
-		h.Codec, f.Payload = CodecS2, enc
-	} else {
-		h.Codec, f.Payload = CodecNone, append((*f.pooled)[:0], raw...)
+	// The payload is copied into a buffer of its size, since frames wait in queues.
+	packed := slices.Grow(e.packed[:0], s2.MaxEncodedLen(len(raw)))
+	packed = s2.Encode(packed[:cap(packed)], raw)
+	if e.packed = packed[:0]; cap(packed) > 2*MaxFrameRaw {
+		e.packed = nil
 	}
+	if h.Codec = CodecS2; len(packed) >= len(raw) {
+		h.Codec, packed = CodecNone, raw
+	}
+	f.pooled = getBuffer(len(packed))
+	copy(*f.pooled, packed)
+	f.Payload = *f.pooled
 	h.PayloadLength = uint32(len(f.Payload))
 	h.PayloadCRC = Checksum(f.Payload)
 	return nil

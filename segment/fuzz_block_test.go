@@ -262,6 +262,11 @@ func FuzzDecompress(f *testing.F) {
 	}
 	f.Add(bomb, uint8(2), uint32(100))
 	f.Add(bomb, uint8(2), uint32(len(zeros)))
+	large, _, err := compress(nil, make([]byte, maxChunk-1))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(large, uint8(2), uint32(100))
 	f.Add(slices.Concat(bomb, bomb), uint8(2), uint32(len(zeros)))
 	f.Add(s2.Encode(nil, zeros), uint8(1), uint32(100))
 	f.Add(s2.Encode(nil, []byte("abcabcabcabc")), uint8(1), uint32(12))
@@ -281,7 +286,7 @@ func FuzzDecompress(f *testing.F) {
 		var out []byte
 		var err error
 		// The zstd decoder has some memory of its own when it is made.
-		bounded(t, 2*uint64(rawLen)+100*uint64(len(b))+32<<20, func() { out, err = decompress(nil, Codec(codec), b, int(rawLen)) })
+		bounded(t, 2*uint64(rawLen)+100*uint64(len(b))+16<<20, func() { out, err = decompress(nil, Codec(codec), b, int(rawLen)) })
 		if err == nil && len(out) != int(rawLen) {
 			t.Fatalf("%d bytes, want %d", len(out), rawLen)
 		}

@@ -116,9 +116,12 @@ func TestFrameSizes(t *testing.T) {
 func TestPartsAreCutAlike(t *testing.T) {
 	rng := seeded(t, 9)
 	line := make([]byte, 1<<20)
-	b := &Batch{Streams: []*Stream{NewStream("t", nil), NewStream("t", Labels{{"a", "b"}})}}
+	b := &Batch{}
 	for i := range 200 {
-		b.Rows = append(b.Rows, Row{Timestamp: int64(i), Line: line[:rng.IntN(len(line))], Stream: uint32(rng.IntN(2))})
+		// What defines a stream and what has metadata is as large as the lines are.
+		b.Streams = append(b.Streams, NewStream("t", Labels{{"n", fmt.Sprint(i, string(line[:rng.IntN(len(line)/4)]))}}))
+		b.Metadata = append(b.Metadata, Labels{{"n", string(line[:rng.IntN(len(line)/4)])}})
+		b.Rows = append(b.Rows, Row{Timestamp: int64(i), Line: line[:rng.IntN(len(line)/2)], Stream: uint32(rng.IntN(i + 1)), Metadata: uint32(rng.IntN(i + 1))})
 	}
 	rows := make([]uint32, len(b.Rows))
 	for i := range rows {

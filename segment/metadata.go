@@ -126,10 +126,6 @@ func parseMetadata(b []byte, rows int) ([]Labels, error) {
 			continue
 		}
 		names := lists[ref-1]
-		if len(names) > len(r.b) { // every value takes a byte
-			r.err = errShort
-			break
-		}
 		if len(slab) < len(names) {
 			slab = make(Labels, max(len(names), min(256, len(names)*(rows-i))))
 		}

@@ -279,7 +279,7 @@ func sameSeries(t testing.TB, what string, got, want map[string]string) {
 // and whether they are frames, open blocks or sealed ones.
 func TestQ1AgainstRows(t *testing.T) {
 	ctx := context.Background()
-	for seed := range uint64(40) {
+	for seed := range uint64(30) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			rng := seeded(t, seed)
 			g, l := newGenerator(rng), newTestLog(t)
@@ -301,7 +301,7 @@ func TestQ1AgainstRows(t *testing.T) {
 					units["mixed"] = append(units["mixed"], u)
 				}
 			}
-			for range 20 {
+			for range 16 {
 				q := newQuery(t, rng, l.entries)
 				hits := found(q, l.entries)
 				want := answer(q, hits)
@@ -347,6 +347,12 @@ func each(t *testing.T, u Unit, q *Query, hits []Entry) {
 			own = append(own, hits[i])
 		}
 	}
+	a := newAggregation(rand.New(rand.NewPCG(uint64(len(hits)), 1)), []Entry{{Timestamp: lo}, {Timestamp: hi}})
+	p := NewPartial(a)
+	if err := u.Aggregate(context.Background(), q, a, p); err != nil {
+		t.Fatal(err)
+	}
+	sameSeries(t, "one unit: "+describe(q), rendered(p), naive(a, own))
 	sameEntries(t, "one unit: "+describe(q), got, answer(q, own))
 	for i := range got {
 		if got[i].Timestamp < lo || got[i].Timestamp > hi || !named[string(got[i].Stream.AppendKey(nil))] {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/logcluster/logcluster/internal/vfs"
 )
@@ -209,6 +210,7 @@ func (s *Segment) parseIndex(r *reader, file *blockFile, limit uint64) error {
 		return fmt.Errorf("%d blocks, want %d", n, s.end.Blocks)
 	}
 	var rows, raw, digest uint64
+	smallest, largest := int64(math.MaxInt64), int64(math.MinInt64)
 	next, offset, at := s.FirstIndex, s.FirstOffset, uint64(fileHeaderSize)
 	for i := range int(n) {
 		m, err := parseBlockMeta(r, len(file.streams), len(file.templates), limit)
@@ -229,10 +231,12 @@ func (s *Segment) parseIndex(r *reader, file *blockFile, limit uint64) error {
 		rows += uint64(m.Rows)
 		raw += m.RawBytes
 		digest += m.Digest
+		smallest, largest = min(smallest, m.MinTimestamp), max(largest, m.MaxTimestamp)
 		s.Blocks = append(s.Blocks, &Block{Meta: m, file: file})
 	}
-	if rows != s.Entries || raw != s.RawBytes || digest != s.Digest {
-		return fmt.Errorf("%d rows of %d bytes, want %d of %d", rows, raw, s.Entries, s.RawBytes)
+	if rows != s.Entries || raw != s.RawBytes || digest != s.Digest || smallest != s.MinTimestamp || largest != s.MaxTimestamp {
+		return fmt.Errorf("%d rows of %d bytes from %d to %d with digest %#x, want %d of %d from %d to %d with %#x",
+			rows, raw, smallest, largest, digest, s.Entries, s.RawBytes, s.MinTimestamp, s.MaxTimestamp, s.Digest)
 	}
 	return nil
 }

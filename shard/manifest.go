@@ -23,10 +23,13 @@ type manifest struct {
 	Damages  []Damage
 }
 
+// manifestTail names a tail file, and repeats what its header says.
 type manifestTail struct {
-	Number     uint64
-	FirstIndex uint64
+	Number uint64
+	First  position
 }
+
+const manifestTailSize = 8 + 3*8 + 16 + 1
 
 // A Damage is a part of a tail file that cannot be read, and what it held.
 type Damage struct {
@@ -52,7 +55,7 @@ func (m *manifest) encode() []byte {
 	e.u32(uint32(len(m.Tails)))
 	for _, t := range m.Tails {
 		e.u64(t.Number)
-		e.u64(t.FirstIndex)
+		t.First.encode(&e)
 	}
 	e.u32(uint32(len(m.Damages)))
 	for i := range m.Damages {
@@ -70,8 +73,10 @@ func (m *manifest) decode(payload []byte) error {
 	if err := m.State.decode(&st); err != nil {
 		return fmt.Errorf("STATE: %w", err)
 	}
-	for range d.count(16) {
-		m.Tails = append(m.Tails, manifestTail{d.u64(), d.u64()})
+	for range d.count(manifestTailSize) {
+		t := manifestTail{Number: d.u64()}
+		t.First.decode(&d)
+		m.Tails = append(m.Tails, t)
 	}
 	for range d.count(16 + lossSize) {
 		dam := Damage{File: d.u64(), Position: int64(d.u64())}
@@ -80,6 +85,9 @@ func (m *manifest) decode(payload []byte) error {
 	}
 	if d.err == nil && len(d.b) != 0 {
 		d.err = fmt.Errorf("%d bytes too many", len(d.b))
+	}
+	if d.err == nil && len(m.Tails) == 0 {
+		return errors.New("LOCAL: no tail file")
 	}
 	for i := 1; i < len(m.Tails); i++ {
 		if m.Tails[i].Number <= m.Tails[i-1].Number {
@@ -118,7 +126,7 @@ func readManifest(fsys vfs.FS, dir string) (m *manifest, damage error, err error
 			}
 			err = &segment.CorruptError{Path: path, What: "manifest", Err: err}
 		}
-		if !errors.Is(err, segment.ErrCorrupt) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, vfs.ErrTooLarge) {
+		if !errors.Is(err, segment.ErrCorrupt) && !errors.Is(err, fs.ErrNotExist) {
 			return nil, nil, err
 		}
 		faults = append(faults, err)

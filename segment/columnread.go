@@ -138,6 +138,11 @@ func (c *blockColumns) parse(raw []byte) error {
 	for i := range c.templates {
 		c.templates[i].directory = r.take(lengths[i])
 	}
+	for k, p := range c.payloads {
+		if size := p.starts[len(p.starts)-1]; at[k] != size && r.err == nil {
+			return fmt.Errorf("%s of %d bytes for columns of %d", streamKinds[k], size, at[k])
+		}
+	}
 	return r.done()
 }
 

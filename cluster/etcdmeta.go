@@ -222,7 +222,7 @@ func (m *etcdMeta) retry(ctx context.Context, what string, do func(context.Conte
 			if last == nil || errors.Is(last, err) {
 				return fmt.Errorf("%s: %w: %w", what, ErrUnavailable, err)
 			}
-			return fmt.Errorf("%s: %w: %w (last answer: %v)", what, ErrUnavailable, err, last)
+			return fmt.Errorf("%s: %w: %w (last answer: %w)", what, ErrUnavailable, err, last)
 		}
 		try, cancel := m.bound(ctx, limit)
 		last = do(try)

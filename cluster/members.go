@@ -82,10 +82,10 @@ func (o bootstrapOptions) check() error {
 	if err := o.Self.check(); err != nil {
 		return err
 	}
-	if o.Shards != 0 && !inRange(o.Shards, 1, MaxShards) {
+	if o.Shards != 0 && !oneTo(o.Shards, MaxShards) {
 		return fmt.Errorf("--shards %d: a cluster has 1–%d shards", o.Shards, MaxShards)
 	}
-	if o.Replicas != 0 && !inRange(o.Replicas, 1, MaxReplicas) {
+	if o.Replicas != 0 && !oneTo(o.Replicas, MaxReplicas) {
 		return fmt.Errorf("--replicas %d: a shard has 1–%d replicas", o.Replicas, MaxReplicas)
 	}
 	return nil

@@ -302,8 +302,8 @@ func routeKey(version int) string   { return routePrefix + strconv.Itoa(version)
 func nodeKey(name string) string    { return nodePrefix + name }
 func memberKey(name string) string  { return memberPrefix + name }
 
-func badRecord(what string) error   { return fmt.Errorf("%w: %s", ErrBadRecord, what) }
-func inRange(n, low, high int) bool { return low <= n && n <= high }
+func badRecord(what string) error { return fmt.Errorf("%w: %s", ErrBadRecord, what) }
+func oneTo(n, high int) bool      { return 1 <= n && n <= high }
 
 // shardOfKey returns the shard of a configKey or ownerKey.
 func shardOfKey(prefix, key string) (uint32, error) {
@@ -374,16 +374,16 @@ func (c Cluster) check() error {
 	switch {
 	case !isUUID(c.ID):
 		return badRecord(fmt.Sprintf("cluster id %q is not 32 hex digits", c.ID))
-	case !inRange(c.Shards, 1, MaxShards):
+	case !oneTo(c.Shards, MaxShards):
 		return badRecord(fmt.Sprintf("%d shards, not 1–%d", c.Shards, MaxShards))
-	case !inRange(c.Replicas, 1, MaxReplicas):
+	case !oneTo(c.Replicas, MaxReplicas):
 		return badRecord(fmt.Sprintf("%d replicas, not 1–%d", c.Replicas, MaxReplicas))
 	}
 	return nil
 }
 
 func (r Route) check() error {
-	if !inRange(len(r.Shards), 1, MaxShards) {
+	if !oneTo(len(r.Shards), MaxShards) {
 		return badRecord(fmt.Sprintf("a routing map of %d shards, not 1–%d", len(r.Shards), MaxShards))
 	}
 	return nil
@@ -397,7 +397,7 @@ func (c ShardConfig) check() error {
 		return badRecord(fmt.Sprintf("epoch %d is not of generation %d", c.Epoch, c.Generation))
 	case c.Version == 0:
 		return badRecord("version 0 of the replica set")
-	case !inRange(len(c.Replicas), 1, MaxReplicas) || len(c.Learners) > MaxReplicas:
+	case !oneTo(len(c.Replicas), MaxReplicas) || len(c.Learners) > MaxReplicas:
 		return badRecord(fmt.Sprintf("%d replicas and %d learners, not 1–%d and 0–%d", len(c.Replicas), len(c.Learners), MaxReplicas, MaxReplicas))
 	case c.LastOwner != nil && (checkName(c.LastOwner.Node) != nil || !isUUID(c.LastOwner.Boot) || !isUUID(c.LastOwner.Nonce)):
 		return badRecord("the last owner has no proper name, boot or nonce")
@@ -438,7 +438,7 @@ func (n NodeState) check() error {
 
 // checkName accepts what can be a node's name: a host name, say.
 func checkName(name string) error {
-	ok := inRange(len(name), 1, 253) && name != "." && name != ".."
+	ok := oneTo(len(name), 253) && name != "." && name != ".."
 	for _, c := range []byte(name) {
 		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-')
 	}

@@ -98,7 +98,6 @@ func TestW4Bombs(t *testing.T) {
 	for _, encoding := range []string{"gzip", "zstd", "zlib"} {
 		bombs[encoding] = packed(t, encoding, zeros)
 	}
-	zeros = nil
 	// A zstd frame whose header asks for a window of 2 GiB, and one that has no window
 	// and promises 2⁶³ bytes.
 	window := "\x28\xb5\x2f\xfd\x00" + string([]byte{21 << 3}) + "\x01\x00\x00"

@@ -258,7 +258,7 @@ func TestStreamsWithoutLimitHaveNoTimeout(t *testing.T) {
 	if err := r.Entries.Err(); n != 10 || err != nil {
 		t.Errorf("%d entries, error %v", n, err)
 	}
-	if r.Close() != nil || r.Close() != nil || r.Entries.Err() == nil && s.last.Err() == nil {
+	if first, second := r.Close(), r.Close(); first != nil || second != nil || r.Entries.Err() == nil && s.last.Err() == nil {
 		t.Error("Close does not end the context")
 	}
 }

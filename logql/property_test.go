@@ -1,6 +1,7 @@
 package logql
 
 import (
+	"errors"
 	"context"
 	"fmt"
 	"math"
@@ -115,7 +116,7 @@ func FuzzParse(f *testing.F) {
 			if !IsBadQuery(err) {
 				t.Fatalf("error of another type: %v", err)
 			}
-			if e, ok := err.(*ParseError); ok && (e.Offset < 0 || e.Offset > len(query) || e.Line < 1 || e.Column < 1) {
+			if e := (*ParseError)(nil); errors.As(err, &e) && (e.Offset < 0 || e.Offset > len(query) || e.Line < 1 || e.Column < 1) {
 				t.Fatalf("%q: the position is outside: %+v", query, e)
 			}
 			return

@@ -154,7 +154,7 @@ func FuzzParseLabels(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		labels, err := ParseLabels(s)
 		if err != nil {
-			if e, ok := err.(*ParseError); !ok || e.Offset < 0 || e.Offset > len(s) {
+			if e := (*ParseError)(nil); !errors.As(err, &e) || e.Offset < 0 || e.Offset > len(s) {
 				t.Fatalf("%q: %#v", s, err)
 			}
 			return

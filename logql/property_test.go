@@ -1,8 +1,8 @@
 package logql
 
 import (
-	"errors"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/big"

@@ -180,6 +180,19 @@ func rowKind(k ChunkKind) bool {
 	return k == ChunkTimestamps || k == ChunkOrder || k == ChunkFallback || k == ChunkMetadata
 }
 
+// wholeKind reports whether a chunk that is not cut by rows says so: TID and COLUMNS are
+// of all rows, the packed streams of none in particular, and without templates there are
+// none of these.
+func (m *BlockMeta) wholeKind(c *ChunkRef) bool {
+	switch c.Kind {
+	case ChunkTemplateIDs, ChunkColumns:
+		return len(m.Templates) > 0 && c.FirstRow == 0 && c.Rows == m.Rows
+	case ChunkNumbers, ChunkIDs, ChunkStrings, ChunkBinary:
+		return len(m.Templates) > 0 && c.FirstRow == 0 && c.Rows == 0
+	}
+	return true
+}
+
 // parseChunks also checks that there are the chunks that every block has, and that
 // those of lines and metadata cover its rows one after the other.
 func (m *BlockMeta) parseChunks(r *reader, fileEnd uint64) error {
@@ -199,6 +212,8 @@ func (m *BlockMeta) parseChunks(r *reader, fileEnd uint64) error {
 			return fmt.Errorf("%s chunk at %d of %d bytes is outside the blocks' part of the file", c.Kind, c.Offset, c.Encoded)
 		case rowKind(c.Kind) && (c.Rows == 0 || c.FirstRow != rows[c.Kind]):
 			return fmt.Errorf("%s chunk of %d rows from row %d, want row %d", c.Kind, c.Rows, c.FirstRow, rows[c.Kind])
+		case !m.wholeKind(&c):
+			return fmt.Errorf("%s chunk of %d rows from row %d of a block with %d rows and %d templates", c.Kind, c.Rows, c.FirstRow, m.Rows, len(m.Templates))
 		}
 		rows[c.Kind] += c.Rows
 		count[c.Kind]++
@@ -211,7 +226,7 @@ func (m *BlockMeta) parseChunks(r *reader, fileEnd uint64) error {
 		return r.err
 	}
 	want := map[ChunkKind]uint32{ChunkTimestamps: m.Rows, ChunkOrder: m.Rows, ChunkMetadata: m.Rows, ChunkFallback: m.bareRows()}
-	if len(m.Templates) > 0 {
+	if len(m.Templates) > 0 { // without any, wholeKind has let none pass
 		if count[ChunkTemplateIDs] != 1 || count[ChunkColumns] != 1 {
 			return fmt.Errorf("%d chunks of template ids and %d of columns, want one of each", count[ChunkTemplateIDs], count[ChunkColumns])
 		}

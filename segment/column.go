@@ -106,7 +106,7 @@ func (w *columnWriter) addIDs(slot int, ids []uint32, count int) {
 		if v.count > len(ids)/2 || !w.derive(v, ids) {
 			continue
 		}
-		w.directory = append(w.directory, byte(idsDerived), byte(v.slot))
+		w.directory = binary.AppendUvarint(append(w.directory, byte(idsDerived)), uint64(v.slot))
 		for _, id := range w.mapping {
 			w.directory = binary.AppendUvarint(w.directory, uint64(max(id, 0)))
 		}

@@ -43,6 +43,7 @@ type blockColumns struct {
 	block     *Block
 	templates []blockTemplate
 	payloads  [streamCount]*packedStream
+	ends      [streamCount]int // of the payloads
 }
 
 // A blockTemplate is a template as a block uses it. Its columns' directory is read when
@@ -143,6 +144,7 @@ func (c *blockColumns) parse(raw []byte) error {
 			return fmt.Errorf("%s of %d bytes for columns of %d", streamKinds[k], size, at[k])
 		}
 	}
+	c.ends = at
 	return r.done()
 }
 
@@ -163,7 +165,11 @@ func (c *blockColumns) columnsOf(local int) (*blockTemplate, error) {
 	if err := r.done(); err != nil {
 		return nil, c.block.damage(ChunkColumns, fmt.Errorf("template %d: %w", local, err))
 	}
-	if local+1 < len(c.templates) && at != c.templates[local+1].at {
+	end := c.ends
+	if local+1 < len(c.templates) {
+		end = c.templates[local+1].at
+	}
+	if at != end {
 		return nil, c.block.damage(ChunkColumns, fmt.Errorf("template %d: its columns end elsewhere", local))
 	}
 	t.columns = columns
@@ -179,11 +185,8 @@ func (c *column) parse(r *reader, rows int, earlier []column, at *[streamCount]i
 	case columnNumber, columnPlanes:
 		c.format, c.parameter = numberFormat(r.uvarint(uint64(formatTime))), uint8(r.uvarint(255))
 		c.smallest, c.width = r.varint(), uint(r.uvarint(64))
-		switch {
-		case c.format == formatFixed && (c.parameter == 0 || c.parameter > maxDigits),
-			c.format == formatPoint && (c.parameter == 0 || c.parameter > maxDigits),
-			c.format == formatTime && c.parameter >= timePatterns:
-			return fmt.Errorf("number format %d with parameter %d", c.format, c.parameter)
+		if err := c.checkFormat(); err != nil {
+			return err
 		}
 		if c.format == formatDigits {
 			c.lenMin, c.lenWidth = uint8(r.uvarint(maxDigits)), uint(r.uvarint(8))
@@ -204,6 +207,9 @@ func (c *column) parse(r *reader, rows int, earlier []column, at *[streamCount]i
 		}
 	case columnSplit:
 		c.format, c.parameter = numberFormat(r.uvarint(uint64(formatIPv4))), uint8(r.uvarint(maxDigits))
+		if err := c.checkFormat(); err != nil {
+			return err
+		}
 		low := r.uvarint(maxDigits)
 		c.power = powersOf10[low]
 		c.high = make([]int64, r.uvarint(min(dictLimit, uint64(len(r.b)))))
@@ -221,7 +227,9 @@ func (c *column) parse(r *reader, rows int, earlier []column, at *[streamCount]i
 		at[streamBits] += packedSize(rows, c.width)
 	case columnHex:
 		c.parameter = uint8(r.uvarint(1))
-		c.smallest = int64(r.uvarint(maxHexDigits))
+		if c.smallest = int64(r.uvarint(maxHexDigits)); c.smallest == 0 && r.err == nil {
+			return errors.New("hex digits, none of them")
+		}
 		at[streamBits] += rows * int((c.smallest+1)/2)
 	case columnText:
 		c.smallest, c.width = int64(r.uvarint(maxColumnBytes)), uint(r.uvarint(32))
@@ -229,8 +237,25 @@ func (c *column) parse(r *reader, rows int, earlier []column, at *[streamCount]i
 		// The bytes' length is known when the lengths are: it is stored beside them.
 		at[streamText] += int(r.uvarint(maxColumnBytes))
 		c.lenWidth = uint(at[streamText] - c.at[streamText])
+	default:
+		return fmt.Errorf("unknown encoding %d", c.encoding)
 	}
 	return r.err
+}
+
+// checkFormat refuses parameters that no format has.
+func (c *column) checkFormat() error {
+	ok := c.parameter == 0
+	switch c.format {
+	case formatFixed, formatPoint:
+		ok = c.parameter > 0 && c.parameter <= maxDigits
+	case formatTime:
+		ok = c.parameter < timePatterns
+	}
+	if !ok {
+		return fmt.Errorf("number format %d with parameter %d", c.format, c.parameter)
+	}
+	return nil
 }
 
 // parseIDs reads how the ids of a dictionary of count entries are stored.

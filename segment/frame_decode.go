@@ -93,8 +93,8 @@ func (d *FrameDecoder) parse(h *Header, raw []byte) error {
 	total := uint64(0)
 	for len(r.b) > 0 && r.err == nil {
 		run := Run{Stream: uint32(r.uvarint(uint64(len(data.Streams)) - 1)), Count: uint32(r.uvarint(uint64(count) - total))}
-		if run.Count == 0 {
-			break
+		if run.Count == 0 && r.err == nil {
+			return fmt.Errorf("run %d is empty", len(data.Runs))
 		}
 		data.Runs = append(data.Runs, run)
 		total += uint64(run.Count)

@@ -41,6 +41,16 @@ func goldenLog(t testing.TB) *testLog {
 		{Timestamp: -1, Line: []byte("3141592653589793238462643383279502884197169399375105820974944592307816406286208998628034825342117067")},
 		{Timestamp: 0, Line: []byte("\x00\xff\r\n")},
 	}})
+	// Lines that share templates: text, JSON and logfmt.
+	b := &Batch{Streams: []*Stream{web}}
+	for i, line := range goldenLines {
+		b.Rows = append(b.Rows, Row{Timestamp: 1_700_000_001_000_000_000 + int64(i)*1e6, Line: []byte(line)})
+	}
+	l.appendPlain(b)
+	l.append(&Batch{Streams: []*Stream{web}, Rows: []Row{
+		{Timestamp: 1_700_000_002_000_000_000, Line: []byte(goldenLines[0])}, // of a known template: it has columns
+		{Timestamp: 1_700_000_002_000_000_001, Line: []byte("alone 1")},      // of a new one: it has none
+	}})
 	return l
 }
 
@@ -377,11 +387,14 @@ func describeSegment(t testing.TB, b []byte) string {
 		a.title("block %d", block.Meta.Number)
 		for i := range block.Meta.Chunks {
 			ref := &block.Meta.Chunks[i]
-			a.chunk(t, func(a *annotator, kind ChunkKind) { describeChunk(t, a, kind, block.Meta, ref) })
+			a.chunk(t, func(a *annotator, kind ChunkKind) { describeChunk(t, a, kind, block, ref) })
 		}
 	}
 	a.title("tables")
 	a.chunk(t, func(a *annotator, _ ChunkKind) { describeStreams(a) })
+	if s.end.Extents[extentTemplates] != (Extent{}) {
+		a.chunk(t, func(a *annotator, _ ChunkKind) { describeTemplates(a) })
+	}
 	a.chunk(t, func(a *annotator, _ ChunkKind) {
 		for range a.varints(1, false, "blocks")[0] {
 			describeDirectory(a)
@@ -421,7 +434,8 @@ func describeTrailer(a *annotator) {
 	a.field(8, "magic %q", a.b[a.at:])
 }
 
-func describeChunk(t testing.TB, a *annotator, kind ChunkKind, m *BlockMeta, ref *ChunkRef) {
+func describeChunk(t testing.TB, a *annotator, kind ChunkKind, block *Block, ref *ChunkRef) {
+	m := block.Meta
 	rows := int(m.Rows)
 	switch kind {
 	case ChunkTimestamps:
@@ -438,9 +452,18 @@ func describeChunk(t testing.TB, a *annotator, kind ChunkKind, m *BlockMeta, ref
 		}
 	case ChunkFallback:
 		a.number(4, "bytes of lengths")
-		a.varints(int(ref.Rows), false, "lengths")
-		n := int(m.RawBytes)
-		a.field(n, "lines: %q", a.b[a.at:a.at+n])
+		n := uint64(0)
+		for _, length := range a.varints(int(ref.Rows), false, "lengths") {
+			n += length
+		}
+		a.field(int(n), "lines: %q", a.b[a.at:a.at+int(n)])
+	case ChunkTemplateIDs:
+		a.field(rows, "place of each row's template in the directory, lower byte; ff ff: none")
+		a.field(rows, "higher byte")
+	case ChunkColumns:
+		describeColumns(t, a, block)
+	case ChunkNumbers, ChunkIDs, ChunkStrings, ChunkBinary:
+		a.field(int(ref.Raw), "payloads of columns, in their order")
 	case ChunkMetadata:
 		describeMetadata(a, int(ref.Rows))
 	default:
@@ -467,6 +490,9 @@ func describeDirectory(a *annotator) {
 	for range a.varints(1, false, "runs")[0] {
 		a.varints(5, false, "stream, rows, smallest less the block's, largest less smallest, bytes")
 	}
+	for range a.varints(1, false, "templates")[0] {
+		a.varints(2, false, "number, rows")
+	}
 	for range a.varints(1, false, "chunks")[0] {
 		a.varints(6, false, "kind, position, stored, raw, first row, rows")
 	}
@@ -477,6 +503,7 @@ func describeAux(t testing.TB, b []byte) string {
 	for a.at < len(b) {
 		a.chunk(t, func(a *annotator, kind ChunkKind) {
 			describeStreams(a)
+			describeTemplates(a)
 			describeDirectory(a)
 		})
 	}

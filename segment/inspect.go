@@ -75,7 +75,10 @@ func (s *Segment) inspect() (*Inspection, error) {
 	for _, t := range []struct {
 		extent int
 		kind   ChunkKind
-	}{{extentStreams, ChunkStreams}, {extentIndex, ChunkIndex}} {
+	}{{extentStreams, ChunkStreams}, {extentTemplates, ChunkTemplates}, {extentIndex, ChunkIndex}} {
+		if s.end.Extents[t.extent] == (Extent{}) {
+			continue
+		}
 		at := s.end.Extents[t.extent].Offset
 		h, err := chunks.header(t.kind, at)
 		if err != nil {

@@ -282,8 +282,13 @@ type walker struct {
 	n       *planNeedle
 	held    []slotCondition
 	found   [][]slotCondition
+	steps   int
 	tooMany bool
 }
+
+// maxSteps bounds a walk: where a needle can go on in several ways at each slot it would
+// take forever, and looking at the lines does not.
+const maxSteps = 4096
 
 // add ends an alternative with a last condition.
 func (w *walker) add(c slotCondition) {
@@ -321,6 +326,9 @@ func (w *walker) literal(i, j int) {
 
 // enter goes on behind literal i with needle byte j.
 func (w *walker) enter(i, j int) {
+	if w.steps++; w.steps > maxSteps {
+		w.tooMany = true
+	}
 	if i == w.t.slots() || w.tooMany {
 		return
 	}

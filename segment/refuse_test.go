@@ -132,7 +132,7 @@ func TestDirectoryLies(t *testing.T) {
 	f("no runs", func(m *BlockMeta) { m.Runs, m.Rows, m.RawBytes = nil, 0, 0 })
 	f("rows of two runs", func(m *BlockMeta) { m.Runs[0].Rows--; m.Runs[1].Rows++ })
 	f("more rows than offsets", func(m *BlockMeta) { m.EndOffset = m.FirstOffset + uint64(m.Rows) - 1 })
-	f("offsets that wrap", func(m *BlockMeta) { m.EndOffset = m.FirstOffset - 1 })
+	f("offsets that wrap", func(m *BlockMeta) { m.FirstOffset, m.EndOffset = 5, 4 })
 	f("indexes that wrap", func(m *BlockMeta) { m.LastIndex = m.FirstIndex - 1 })
 	for kind := range chunkNames {
 		i := slices.IndexFunc(b.Meta.Chunks, func(c ChunkRef) bool { return c.Kind == kind })

@@ -24,7 +24,7 @@ func parseTemplate(key []byte) (*Template, error) {
 	}
 	t := &Template{kind: templateKind(key[0]), key: key}
 	r := reader{b: key[1:]}
-	for len(r.b) > 0 && r.err == nil {
+	for len(r.b) > 0 && r.err == nil && len(t.kinds) <= maxSlots {
 		t.literals = append(t.literals, r.bytes(uint64(len(r.b))))
 		if len(r.b) > 0 {
 			t.kinds = append(t.kinds, slotKind(r.uvarint(uint64(slotKinds-1))))
@@ -101,8 +101,10 @@ func appendTemplates(dst []byte, templates []*Template) []byte {
 func parseTemplates(r *reader) ([]*Template, error) {
 	n := r.uvarint(min(maxTemplates, uint64(len(r.b))))
 	templates := make([]*Template, 0, n)
+	left := uint64(maxTemplateBytes)
 	for range n {
-		key := r.bytes(maxTemplateKey)
+		key := r.bytes(min(maxTemplateKey, left))
+		left -= uint64(len(key))
 		if r.err != nil {
 			return nil, fmt.Errorf("templates: %w", r.err)
 		}

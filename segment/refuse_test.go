@@ -96,11 +96,17 @@ func TestDecodeRefuses(t *testing.T) {
 // A directory that does not tell the truth of its block is found out, by its reader or
 // at the latest by Verify.
 func TestDirectoryLies(t *testing.T) {
-	b, _ := seedBlock(t)
+	plain, _ := seedBlock(t)
+	columns, _ := columnsBlock(t, columnsLog(t))
+	t.Run("lines", func(t *testing.T) { directoryLies(t, plain) })
+	t.Run("columns", func(t *testing.T) { directoryLies(t, columns) })
+}
+
+func directoryLies(t *testing.T, b *Block) {
 	f := func(what string, change func(m *BlockMeta)) {
 		t.Helper()
 		m := *b.Meta
-		m.Runs, m.Chunks = slices.Clone(m.Runs), slices.Clone(m.Chunks)
+		m.Runs, m.Chunks, m.Templates = slices.Clone(m.Runs), slices.Clone(m.Chunks), slices.Clone(m.Templates)
 		change(&m)
 		r := reader{b: m.append(nil)}
 		parsed, err := parseBlockMeta(&r, len(b.file.streams), len(b.file.templates), 1<<20)
@@ -148,14 +154,47 @@ func TestDirectoryLies(t *testing.T) {
 		f("twice "+kind.String(), func(m *BlockMeta) { m.Chunks = append(m.Chunks, m.Chunks[i]) })
 		f("rows of "+kind.String(), func(m *BlockMeta) { m.Chunks[i].Rows-- })
 		f("first row of "+kind.String(), func(m *BlockMeta) { m.Chunks[i].FirstRow, m.Chunks[i].Rows = 1, m.Chunks[i].Rows-1 })
-		f("no rows of "+kind.String(), func(m *BlockMeta) { m.Chunks[i].Rows = 0 })
+		if b.Meta.Chunks[i].Rows > 0 {
+			f("no rows of "+kind.String(), func(m *BlockMeta) { m.Chunks[i].Rows = 0 })
+		} else {
+			f("a row of "+kind.String(), func(m *BlockMeta) { m.Chunks[i].Rows = 1 })
+			f("a first row of "+kind.String(), func(m *BlockMeta) { m.Chunks[i].FirstRow = 1 })
+		}
 		f("stored length of "+kind.String(), func(m *BlockMeta) { m.Chunks[i].Encoded++ })
 		f("raw length of "+kind.String(), func(m *BlockMeta) { m.Chunks[i].Raw++ })
-		f("kind of "+kind.String(), func(m *BlockMeta) { m.Chunks[i].Kind = ChunkNumbers })
+		f("kind of "+kind.String(), func(m *BlockMeta) {
+			if m.Chunks[i].Kind--; m.Chunks[i].Kind == 0 {
+				m.Chunks[i].Kind = ChunkFallback
+			}
+		})
 		f("place of "+kind.String(), func(m *BlockMeta) { m.Chunks[i].Offset += 8 })
 		f("crooked place of "+kind.String(), func(m *BlockMeta) { m.Chunks[i].Offset++ })
 		f("place before the file of "+kind.String(), func(m *BlockMeta) { m.Chunks[i].Offset = 0 })
 		f("place behind the file of "+kind.String(), func(m *BlockMeta) { m.Chunks[i].Offset = 1 << 20 })
+	}
+	f("unknown template", func(m *BlockMeta) {
+		m.Templates = append(m.Templates, TemplateUse{ID: uint32(len(b.file.templates)), Rows: 1})
+	})
+	for i, use := range b.Meta.Templates {
+		other := (i + 1) % len(b.Meta.Templates)
+		f("no template", func(m *BlockMeta) { m.Templates = slices.Delete(m.Templates, i, i+1) })
+		f("template twice", func(m *BlockMeta) { m.Templates = append(m.Templates, TemplateUse{use.ID, 1}) })
+		f("template cut in two", func(m *BlockMeta) {
+			m.Templates[i].Rows--
+			m.Templates = append(m.Templates, TemplateUse{use.ID, 1})
+		})
+		f("template unknown", func(m *BlockMeta) { m.Templates[i].ID = uint32(len(b.file.templates)) })
+		f("templates swapped", func(m *BlockMeta) {
+			m.Templates[i].ID, m.Templates[other].ID = m.Templates[other].ID, use.ID
+		})
+		f("template without rows", func(m *BlockMeta) { m.Templates[i].Rows = 0 })
+		f("template of fewer rows", func(m *BlockMeta) { m.Templates[i].Rows-- })
+		f("template of more rows", func(m *BlockMeta) { m.Templates[i].Rows++ })
+		f("template of more rows than the block", func(m *BlockMeta) { m.Templates[i].Rows = m.Rows + 1 })
+		f("rows of two templates", func(m *BlockMeta) { m.Templates[i].Rows--; m.Templates[other].Rows++ })
+	}
+	if len(b.Meta.Templates) > 0 {
+		f("no templates", func(m *BlockMeta) { m.Templates = nil })
 	}
 	// A kind that this version does not know may be there without a required feature bit.
 	f("", func(m *BlockMeta) { m.Chunks = append(m.Chunks, ChunkRef{Kind: 200, Offset: 64}) })

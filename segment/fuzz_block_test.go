@@ -98,6 +98,7 @@ func FuzzDecodeTimestamps(f *testing.F) {
 	}
 	f.Add(raw[ChunkTimestamps], sizes, b.Meta.MinTimestamp, uint64(b.Meta.MaxTimestamp-b.Meta.MinTimestamp))
 	f.Add([]byte{1, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0}, []byte{1}, int64(math.MinInt64), uint64(math.MaxUint64))
+	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11}, []byte{1}, int64(0), uint64(10)) // behind the run's largest
 	f.Fuzz(func(t *testing.T, raw, sizes []byte, times int64, span uint64) {
 		m := shape(sizes, times, span)
 		out, err := decodeTimestamps(m, raw)
@@ -171,6 +172,7 @@ func FuzzDecodeOrder(f *testing.F) {
 	}
 	f.Add(raw[ChunkOrder], sizes, uint64(10))
 	f.Add([]byte{0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 1, 2}, []byte{2}, uint64(math.MaxUint64))
+	f.Add([]byte{1, 2, 2, 1}, []byte{1, 2}, uint64(0)) // a row too many in the first run
 	f.Fuzz(func(t *testing.T, raw, sizes []byte, gaps uint64) {
 		m := shape(sizes, 0, 0)
 		if m.EndOffset = m.FirstOffset + uint64(m.Rows) + gaps; m.EndOffset < m.FirstOffset {

@@ -419,3 +419,36 @@ func TestSelectedEntriesStay(t *testing.T) {
 		}
 	}
 }
+
+// Q1 for a block of many chunks, of lines and of metadata.
+func TestQ1ManyChunks(t *testing.T) {
+	rng := seeded(t, 21)
+	l := newTestLog(t)
+	var streams []*Stream
+	for i := range 7 {
+		streams = append(streams, NewStream("t", Labels{{"app", fmt.Sprint("a", i)}}))
+	}
+	for range 3 {
+		b := &Batch{Streams: streams}
+		for i := range 2500 {
+			line := fmt.Appendf(nil, "%0*d error %x of row %d", 100+rng.IntN(200), i, rng.Uint64(), i)
+			b.Metadata = append(b.Metadata, Labels{{"trace", fmt.Sprintf("%0*x", 100+rng.IntN(200), rng.Uint64())}})
+			b.Rows = append(b.Rows, Row{Timestamp: int64(len(l.entries)*10 + rng.IntN(30_000)), Line: line, Stream: uint32(rng.IntN(7)), Metadata: uint32(1 + i)})
+		}
+		l.append(b)
+	}
+	o := l.open(vfs.NewMem(), "open-1", 1000)
+	defer o.Close()
+	block := o.Blocks()[0]
+	kinds := map[ChunkKind]int{}
+	for _, c := range block.Meta.Chunks {
+		kinds[c.Kind]++
+	}
+	if kinds[ChunkFallback] < 3 || kinds[ChunkMetadata] < 3 {
+		t.Fatalf("chunks %v", kinds)
+	}
+	for range 30 {
+		q := newQuery(t, rng, l.entries)
+		each(t, block, q, found(q, l.entries))
+	}
+}

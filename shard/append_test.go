@@ -180,7 +180,7 @@ func TestH13FillerLosesBytes(t *testing.T) {
 	ok(t, b.start())
 	var mu sync.Mutex
 	fills, syncsToCome := 0, 0
-	filling, writerSyncs, lost := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	filling, writerSyncs, lost, answered := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})
 	fs.SetInjector(func(op vfs.Op) vfs.Decision {
 		if !vfs.Names("tail-*")(op) {
 			return vfs.Decision{}
@@ -202,7 +202,14 @@ func TestH13FillerLosesBytes(t *testing.T) {
 		case 2: // the filler's
 			close(filling)
 			<-writerSyncs
-			return vfs.Decision{Lose: true, After: func() { close(lost) }}
+			return vfs.Decision{Lose: true, After: func() {
+				close(lost)
+				// Time for a wrong answer before the filler knows of the failure.
+				select {
+				case <-answered:
+				case <-time.After(100 * time.Millisecond):
+				}
+			}}
 		case 1: // the writer's, which has written
 			close(writerSyncs)
 			<-lost
@@ -211,7 +218,13 @@ func TestH13FillerLosesBytes(t *testing.T) {
 	})
 	var err error
 	for range 100 {
-		if err = o.write(b, largeWriter); err != nil {
+		err = o.write(b, largeWriter)
+		select {
+		case <-lost:
+			close(answered)
+		default:
+		}
+		if err != nil {
 			break
 		}
 		second := false

@@ -74,13 +74,26 @@ func TestS2CrashSweep(t *testing.T) {
 			t.Fatalf("%s: %v", im.what, err)
 		}
 	}
+	// stale puts an older mark into an image: FLOOR is synced once a second at most.
+	var marks [][]byte
+	stale := func(im *image, rng *rand.Rand) {
+		if _, err := im.fs.Size("shards/3/" + identName); err != nil {
+			return // FLOOR is synced before IDENT is written
+		}
+		marks = append(marks, fileBytes(t, im.fs, "node/FLOOR"))
+		old := im.copy(im.what + "; an old FLOOR")
+		replaceFile(t, old.fs, "node/FLOOR", marks[rng.IntN(len(marks))])
+		try(old)
+	}
 	for seed := range uint64(*seeds) {
+		marks = nil
 		mem, o := vfs.NewMem(), newOracle()
 		c := &crasher{mem: mem, oracle: o, seed: seed, pick: func(int) bool { return true }}
 		ok(t, (&run{bench: newBench(vfs.NewFault(mem, c.inject)), oracle: o}).script())
 		rng := generator(seed)
 		for _, im := range c.images {
 			try(im)
+			stale(im, rng)
 			if rng.IntN(20) > 0 {
 				continue
 			}

@@ -29,12 +29,13 @@ func lived(t testing.TB, logID uint64) (now, before *image) {
 			}
 		}
 	}
-	one := func(w int) func() error { return func() error { return o.write(b, w) } }
-	many := func(w, n int) func() error { return func() error { return o.writeTogether(b, w, n) } }
+	writer := func(w int) int { return w + 3*int(logID-77) } // another log has other lines
+	one := func(w int) func() error { return func() error { return o.write(b, writer(w)) } }
+	many := func(w, n int) func() error { return func() error { return o.writeTogether(b, writer(w), n) } }
 	do(b.start, one(0), many(1, 3), b.encode, one(2), b.encode, b.seal, one(0), many(2, 2), b.stop)
-	do(b.start, one(1), b.encode)
+	do(b.start, one(1), b.encode, b.stop)
 	before = snapshot("before", mem, o)
-	do(one(0), many(1, 3), one(2), b.encode, one(0), many(2, 4), one(1), b.stop)
+	do(b.start, one(0), many(1, 3), one(2), b.encode, one(0), many(2, 4), one(1), b.stop)
 	return snapshot("now", mem, o), before
 }
 

@@ -161,6 +161,28 @@ func TestOpenSegmentIsLost(t *testing.T) {
 	}
 }
 
+// TestH13OpenSegmentIsNotSyncedAgain: the fsync of a seal loses the bytes, and the file
+// cannot be removed either; the next seal does not rely on it.
+func TestH13OpenSegmentIsNotSyncedAgain(t *testing.T) {
+	mem, o := vfs.NewMem(), newOracle()
+	fs := vfs.NewFault(mem, nil)
+	b := newBench(fs)
+	ok(t, b.start())
+	ok(t, o.write(b, 0))
+	ok(t, b.encode())
+	isOpen := vfs.Names("open-*")
+	fs.SetInjector(vfs.Join(vfs.At(0, vfs.Decision{Lose: true}, vfs.Kinds(vfs.OpSync), isOpen).Inject,
+		vfs.From(0, vfs.Decision{Err: syscall.EIO}, vfs.Kinds(vfs.OpRemove), isOpen).Inject))
+	wants(t, b.seal(), syscall.EIO)
+	fs.SetInjector(nil)
+	ok(t, b.stop())
+	b.options.AfterFailure = true
+	ok(t, b.start())
+	ok(t, b.seal())
+	ok(t, b.stop())
+	ok(t, (&image{"power loss", mem.Crash(nil, vfs.CrashOptions{Mode: vfs.CrashDropUnsynced}), o, false}).recover())
+}
+
 // TestFullOpenSegmentIsSealed: what does not fit into one segment file goes into the
 // next.
 func TestFullOpenSegmentIsSealed(t *testing.T) {

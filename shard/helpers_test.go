@@ -6,9 +6,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"maps"
 	"math"
 	"math/rand/v2"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +31,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // A bench is a node's worth of what a shard needs, on any file system.
 type bench struct {
 	fs       vfs.FS
+	root     string // "" or a folder with a slash behind
 	floor    *Floor
 	encoders *Encoders
 	shard    *Shard
@@ -56,12 +59,12 @@ func (b *bench) start() error {
 
 func (b *bench) open() error {
 	for _, dir := range []string{"node", "shards"} {
-		if err := b.fs.MkdirAll(dir); err != nil {
+		if err := b.fs.MkdirAll(b.root + dir); err != nil {
 			return err
 		}
 	}
 	var err error
-	if b.floor, err = OpenFloor(b.fs, "node/FLOOR"); err != nil {
+	if b.floor, err = OpenFloor(b.fs, b.root+"node/FLOOR"); err != nil {
 		return err
 	}
 	b.encoders = NewEncoders(1)
@@ -380,10 +383,41 @@ type image struct {
 	openEnd bool // how much was lost of its end is not known
 }
 
+// overwritten returns an injector that reports writes into a tail file over anything
+// but zeros: what stands there may be part of the log, or of a torn group (H14).
+func overwritten(mem *vfs.Mem, report func(error)) vfs.Injector {
+	return func(op vfs.Op) vfs.Decision {
+		if op.Kind != vfs.OpWrite || !strings.HasPrefix(path.Base(op.Name), "tail-") || strings.HasSuffix(op.Name, vfs.TempSuffix) {
+			return vfs.Decision{}
+		}
+		f, err := mem.Open(op.Name)
+		if err != nil {
+			report(err)
+			return vfs.Decision{}
+		}
+		defer f.Close()
+		b := make([]byte, op.Length)
+		n, err := f.ReadAt(b, op.Offset)
+		if err != nil && !errors.Is(err, io.EOF) {
+			report(err)
+		}
+		if !allZero(b[:n]) {
+			report(fmt.Errorf("%d bytes at %d of %s are written over others", op.Length, op.Offset, op.Name))
+		}
+		return vfs.Decision{}
+	}
+}
+
 // recover opens the shard in an image, checks it, and checks that it can be
 // written, closed and opened again.
 func (im *image) recover() error {
-	b := newBench(im.fs)
+	var mu sync.Mutex
+	var overwrites []error
+	b := newBench(vfs.NewFault(im.fs, overwritten(im.fs, func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		overwrites = append(overwrites, err)
+	})))
 	if err := b.start(); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
@@ -396,7 +430,8 @@ func (im *image) recover() error {
 	if err := b.start(); err != nil {
 		return fmt.Errorf("second start: %w", err)
 	}
-	return errors.Join(b.healthy(im.oracle), b.stop())
+	err := errors.Join(b.healthy(im.oracle), b.stop())
+	return errors.Join(err, errors.Join(overwrites...))
 }
 
 // finish goes on writing: what was not acknowledged is repeated under its key.

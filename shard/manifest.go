@@ -109,16 +109,18 @@ func writeManifestBytes(fsys vfs.FS, dir string, b []byte) error {
 	return vfs.WriteFile(fsys, dir+"/"+manifestCopy, b)
 }
 
-// readManifest returns the newer of the copies that are whole. The error of a copy
-// that is damaged is returned beside it.
-func readManifest(fsys vfs.FS, dir string) (m *manifest, damage error, err error) {
+// readManifest returns the newer of the copies that are whole, and whether they are the
+// same. The error of a copy that is damaged is returned beside it.
+func readManifest(fsys vfs.FS, dir string) (m *manifest, same bool, damage, err error) {
 	var faults []error
+	same = true
 	for _, name := range []string{manifestName, manifestCopy} {
 		path := dir + "/" + name
 		payload, err := readEnvelope(fsys, path, manifestMagic, manifestLimit)
 		if err == nil {
 			n := &manifest{}
 			if err = n.decode(payload); err == nil {
+				same = same && (m == nil || n.Sequence == m.Sequence)
 				if m == nil || n.Sequence > m.Sequence {
 					m = n
 				}
@@ -127,12 +129,13 @@ func readManifest(fsys vfs.FS, dir string) (m *manifest, damage error, err error
 			err = &segment.CorruptError{Path: path, What: "manifest", Err: err}
 		}
 		if !errors.Is(err, segment.ErrCorrupt) && !errors.Is(err, fs.ErrNotExist) {
-			return nil, nil, err
+			return nil, false, nil, err
 		}
+		same = false
 		faults = append(faults, err)
 	}
 	if m == nil {
-		return nil, nil, errors.Join(faults...)
+		return nil, false, nil, errors.Join(faults...)
 	}
-	return m, errors.Join(faults...), nil
+	return m, same, errors.Join(faults...), nil
 }

@@ -57,7 +57,7 @@ func (s *Shard) load() error {
 	}
 	s.promise = promise
 	s.noteRepair(fault)
-	m, fault, err := readManifest(s.o.FS, s.o.Dir)
+	m, same, fault, err := readManifest(s.o.FS, s.o.Dir)
 	if err != nil {
 		return lost(err)
 	}
@@ -78,7 +78,15 @@ func (s *Shard) load() error {
 			s.note("sealed file of records %d to %d: %v", sealed.FirstIndex, sealed.LastIndex, err)
 		}
 	}
-	return s.saveManifest()
+	switch {
+	case s.manifestSequence != m.Sequence:
+		return nil // recover has written it
+	case same:
+		// The process that renamed it, or IDENT, may have died before that was durable.
+		return s.o.FS.SyncDir(s.o.Dir)
+	default:
+		return s.saveManifest()
+	}
 }
 
 // note remembers for Status, and logs, what Open found.

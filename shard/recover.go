@@ -57,6 +57,9 @@ func (s *Shard) recover(m *manifest) error {
 		s.firstAt = time.Now()
 	}
 	s.end, s.group = r.found.end, r.found.group
+	if p := s.promise.promise.Epoch; p < s.end.epoch {
+		return lost(&segment.CorruptError{Path: s.path(promiseName), What: "promise", Err: fmt.Errorf("epoch %d, but the log has records of epoch %d: an old copy was put in its place", p, s.end.epoch)})
+	}
 	for _, d := range r.found.damages {
 		s.note("damage in %q at byte %d: %s", tailName(s.o.Dir, d.File), d.Position, &d.Loss)
 		s.damages = append(s.damages, d)

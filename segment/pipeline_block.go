@@ -108,11 +108,12 @@ func (b *Block) sumColumns(ctx context.Context, q *Query, r *blockReader, runs [
 	return r.eachRow(ctx, q, runs, c.add)
 }
 
-// blockMetadata reads the metadata of rows that are asked for in ascending order.
+// blockMetadata reads the metadata of rows, each chunk once.
 type blockMetadata struct {
 	b    *Block
-	ref  *ChunkRef
+	ref  *ChunkRef // of the row asked for last
 	sets []Labels
+	all  map[*ChunkRef][]Labels
 	err  error
 }
 
@@ -126,8 +127,14 @@ func (m *blockMetadata) of(row uint32) Labels {
 			m.err = m.b.damage(ChunkMetadata, errShort)
 			return nil
 		}
-		if m.sets, m.err = m.b.metadata(m.ref); m.err != nil {
-			return nil
+		if m.sets = m.all[m.ref]; m.sets == nil {
+			if m.sets, m.err = m.b.metadata(m.ref); m.err != nil {
+				return nil
+			}
+			if m.all == nil {
+				m.all = map[*ChunkRef][]Labels{}
+			}
+			m.all[m.ref] = m.sets
 		}
 	}
 	return m.sets[row-m.ref.FirstRow]

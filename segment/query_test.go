@@ -432,6 +432,13 @@ func TestQ1ManyChunks(t *testing.T) {
 		b := &Batch{Streams: streams}
 		for i := range 2500 {
 			line := fmt.Appendf(nil, "%0*d error %x of row %d", 100+rng.IntN(200), i, rng.Uint64(), i)
+			if i%2 == 0 { // a line that no other has the template of
+				word := make([]byte, 100+rng.IntN(400))
+				for k := range word {
+					word[k] = byte('a' + rng.IntN(26))
+				}
+				line = append(append(word, ' '), line[len(line)-30:]...)
+			}
 			b.Metadata = append(b.Metadata, Labels{{"trace", fmt.Sprintf("%0*x", 100+rng.IntN(200), rng.Uint64())}})
 			b.Rows = append(b.Rows, Row{Timestamp: int64(len(l.entries)*10 + rng.IntN(30_000)), Line: line, Stream: uint32(rng.IntN(7)), Metadata: uint32(1 + i)})
 		}

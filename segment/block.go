@@ -5,8 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-
-	"github.com/cespare/xxhash/v2"
+	"slices"
 )
 
 // A Block is up to 65,536 encoded entries that can be read and searched. Open and
@@ -152,8 +151,11 @@ func (l *lines) line(i int) []byte {
 	return l.text[start:l.ends[i]:l.ends[i]]
 }
 
-func (b *Block) lines(ref *ChunkRef) (*lines, error) {
-	raw, err := b.read(ref)
+func (b *Block) lines(ref *ChunkRef) (*lines, error) { return b.linesInto(nil, ref) }
+
+// linesInto is lines that alias dst, if that is enough.
+func (b *Block) linesInto(dst []byte, ref *ChunkRef) (*lines, error) {
+	raw, err := b.file.chunks.readInto(dst, ref, b.Meta.Number)
 	if err != nil {
 		return nil, err
 	}
@@ -194,20 +196,12 @@ func (b *Block) metadata(ref *ChunkRef) ([]Labels, error) {
 	if err != nil {
 		return nil, err
 	}
-	sets := make([]Labels, ref.Rows)
-	r := reader{b: raw}
-	for i := range sets {
-		n := r.uvarint(uint64(len(r.b)) / 2)
-		if n == 0 {
-			continue
-		}
-		sets[i] = make(Labels, n)
-		for j := range sets[i] {
-			sets[i][j] = Label{string(r.bytes(uint64(len(r.b)))), string(r.bytes(uint64(len(r.b))))}
-		}
-	}
-	if err := r.done(); err != nil {
+	sets, err := parseMetadata(raw, int(ref.Rows))
+	if err != nil {
 		return nil, &CorruptError{Path: b.file.chunks.path, Offset: int64(ref.Offset), What: "META chunk", Err: err}
+	}
+	if sets == nil {
+		sets = make([]Labels, ref.Rows)
 	}
 	return sets, nil
 }
@@ -277,6 +271,41 @@ func (b *Block) decodeAll() (*decodedBlock, error) {
 	return d, nil
 }
 
+// check compares the directory's numbers, which answer queries alone, with the rows.
+func (d *decodedBlock) check(b *Block) error {
+	if err := d.checkRuns(b); err != nil {
+		return err
+	}
+	if got := d.digest(b); got != b.Meta.Digest {
+		return &CorruptError{Path: b.file.chunks.path, Offset: int64(b.Meta.Chunks[0].Offset), What: fmt.Sprintf("block %d", b.Meta.Number),
+			Err: fmt.Errorf("digest %#x, want %#x", got, b.Meta.Digest)}
+	}
+	return nil
+}
+
+// checkRuns compares what the directory says of each run with its rows.
+func (d *decodedBlock) checkRuns(b *Block) error {
+	smallest, largest := int64(math.MaxInt64), int64(math.MinInt64)
+	for i := range b.Meta.Runs {
+		run := &b.Meta.Runs[i]
+		times := d.times[run.FirstRow : run.FirstRow+run.Rows]
+		lo, hi := slices.Min(times), slices.Max(times)
+		smallest, largest = min(smallest, lo), max(largest, hi)
+		raw := uint64(0)
+		for k := int(run.FirstRow); k < int(run.FirstRow+run.Rows); k++ {
+			raw += uint64(len(d.line(k)))
+		}
+		if lo != run.MinTimestamp || hi != run.MaxTimestamp || raw != run.RawBytes {
+			return b.damage(ChunkFallback, fmt.Errorf("run %d holds %d bytes from %d to %d, want %d from %d to %d",
+				i, raw, lo, hi, run.RawBytes, run.MinTimestamp, run.MaxTimestamp))
+		}
+	}
+	if smallest != b.Meta.MinTimestamp || largest != b.Meta.MaxTimestamp {
+		return b.damage(ChunkTimestamps, fmt.Errorf("timestamps from %d to %d, want %d to %d", smallest, largest, b.Meta.MinTimestamp, b.Meta.MaxTimestamp))
+	}
+	return nil
+}
+
 // digest is Σ h·(offset+1) over the block's rows.
 func (d *decodedBlock) digest(b *Block) uint64 {
 	var sum uint64
@@ -285,13 +314,13 @@ func (d *decodedBlock) digest(b *Block) uint64 {
 		run := &b.Meta.Runs[i]
 		id := b.Stream(run).ID
 		for k := int(run.FirstRow); k < int(run.FirstRow+run.Rows); k++ {
-			hashed = binary.LittleEndian.AppendUint64(hashed[:0], uint64(d.times[k]))
-			hashed = binary.LittleEndian.AppendUint64(hashed, id)
-			hashed = append(hashed, d.line(k)...)
+			var set Labels
 			if d.metadata != nil {
-				hashed = d.metadata[k].AppendKey(hashed)
+				set = d.metadata[k]
 			}
-			sum += xxhash.Sum64(hashed) * (d.offsets[k] + 1)
+			var h uint64
+			h, hashed = hashEntry(hashed, d.times[k], id, d.line(k), set)
+			sum += h * (d.offsets[k] + 1)
 		}
 	}
 	return sum

@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -27,6 +28,7 @@ type BlockEncoder struct {
 	offsets  []uint32 // from meta.FirstOffset
 	text     []byte
 	metadata []Labels // as long as refs once any row has some
+	sets     metadataEncoder
 
 	key, raw, out []byte
 	sorted        []uint32 // row in block order → row in offset order
@@ -40,8 +42,7 @@ func (e *BlockEncoder) RawBytes() int { return len(e.text) }
 
 // Reset begins a block with the record at index and the entry at offset.
 func (e *BlockEncoder) Reset(number uint16, index, offset uint64) {
-	e.meta = BlockMeta{Number: number, FirstIndex: index, LastIndex: index - 1, FirstOffset: offset, EndOffset: offset,
-		MinTimestamp: math.MaxInt64, MaxTimestamp: math.MinInt64}
+	e.meta = BlockMeta{Number: number, FirstIndex: index, LastIndex: index - 1, FirstOffset: offset, EndOffset: offset}
 	e.expected, e.started = 0, true
 	e.refs, e.times, e.starts, e.ends, e.offsets = e.refs[:0], e.times[:0], e.starts[:0], e.ends[:0], e.offsets[:0]
 	e.text, e.metadata = e.text[:0], e.metadata[:0]
@@ -50,22 +51,30 @@ func (e *BlockEncoder) Reset(number uint16, index, offset uint64) {
 	}
 }
 
-// Fits reports whether a record's entries can join the block.
+// Fits reports whether a record's entries can join the block. The first record always
+// does.
 func (e *BlockEncoder) Fits(h *Header) bool {
-	return len(e.refs) == 0 || len(e.refs)+int(h.Count) <= MaxBlockRows && len(e.text)+int(h.RawLength) <= MaxBlockRaw
+	return len(e.refs) == 0 || e.holds(h) && len(e.text)+int(h.RawLength) <= MaxBlockRaw
 }
 
-// Skip takes a record without entries, or the gap before a record, into the block.
-func (e *BlockEncoder) Skip(h *Header) {
-	e.meta.LastIndex, e.meta.Chain = h.Index, h.Chain
-	e.meta.EndOffset = max(e.meta.EndOffset, h.Offset)
+// holds reports whether rows and offsets of a record stay in the format's bounds.
+func (e *BlockEncoder) holds(h *Header) bool {
+	return len(e.refs)+int(h.Count) <= MaxBlockRows && h.Offset+uint64(h.Count) >= h.Offset &&
+		h.Offset+uint64(h.Count)-e.meta.FirstOffset <= math.MaxUint32
 }
 
-// Add takes the entries of the next record. Offsets that were skipped since the record
-// before become a gap.
+// Add takes the entries of the next record, which must fit. Offsets that were skipped
+// since the record before become a gap.
 func (e *BlockEncoder) Add(h *Header, d *Data, streams *StreamTable) error {
-	if h.Offset < e.meta.EndOffset || h.Offset+uint64(h.Count)-e.meta.FirstOffset > math.MaxUint32 {
-		return corrupt("log", "record %d has offset %d after %d", h.Index, h.Offset, e.meta.EndOffset)
+	switch {
+	case !e.started:
+		return errors.New("block encoder is not reset")
+	case h.Offset < e.meta.EndOffset || h.Index <= e.meta.LastIndex && len(e.refs) > 0:
+		return corrupt("log", "record %d has offset %d after record %d and offset %d", h.Index, h.Offset, e.meta.LastIndex, e.meta.EndOffset)
+	case !e.holds(h) || len(e.text)+len(d.Text) > math.MaxUint32:
+		return fmt.Errorf("record %d with %d entries at offset %d: %w for a block of %d rows from offset %d", h.Index, h.Count, h.Offset, ErrTooLarge, len(e.refs), e.meta.FirstOffset)
+	case len(d.Timestamps) != int(h.Count):
+		return fmt.Errorf("record %d of %d entries was decoded as %d", h.Index, h.Count, len(d.Timestamps))
 	}
 	base := uint32(len(e.text))
 	e.text = append(e.text, d.Text...)
@@ -95,8 +104,6 @@ func (e *BlockEncoder) Add(h *Header, d *Data, streams *StreamTable) error {
 			e.metadata = append(e.metadata, nil)
 		}
 	}
-	e.meta.MinTimestamp = min(e.meta.MinTimestamp, h.MinTimestamp)
-	e.meta.MaxTimestamp = max(e.meta.MaxTimestamp, h.MaxTimestamp)
 	e.meta.EndOffset = h.Offset + uint64(h.Count)
 	e.meta.LastIndex, e.meta.Chain = h.Index, h.Chain
 	e.expected += h.RangeDigest()
@@ -110,7 +117,7 @@ func (e *BlockEncoder) Encode(at uint64, streams *StreamTable) ([]byte, *BlockMe
 	m := e.meta
 	m.Rows, m.RawBytes = uint32(len(e.refs)), uint64(len(e.text))
 	if m.Rows == 0 || !e.started {
-		return nil, nil, fmt.Errorf("block without entries")
+		return nil, nil, errors.New("block without entries")
 	}
 	e.started = false
 	e.sort(&m)
@@ -163,6 +170,7 @@ func (e *BlockEncoder) sort(m *BlockMeta) {
 		}
 		next[ref] = at
 	}
+	m.MinTimestamp, m.MaxTimestamp = math.MaxInt64, math.MinInt64
 	for i := range m.Runs {
 		r := &m.Runs[i]
 		for _, from := range e.sorted[r.FirstRow : r.FirstRow+r.Rows] {
@@ -170,6 +178,7 @@ func (e *BlockEncoder) sort(m *BlockMeta) {
 			r.MaxTimestamp = max(r.MaxTimestamp, e.times[from])
 			r.RawBytes += uint64(e.ends[from] - e.starts[from])
 		}
+		m.MinTimestamp, m.MaxTimestamp = min(m.MinTimestamp, r.MinTimestamp), max(m.MaxTimestamp, r.MaxTimestamp)
 	}
 }
 
@@ -186,15 +195,13 @@ func (e *BlockEncoder) chunk(m *BlockMeta, kind ChunkKind, raw []byte, firstRow,
 
 // encodeTimestamps writes TS: for each run the distance of its first row from the
 // run's minimum, then of all other rows the distance from the row before, less the
-// smallest of these distances, as byte planes.
+// smallest of these distances, as byte planes. A distance may overflow: all sums are
+// modulo 2⁶⁴, here and in the decoder.
 func (e *BlockEncoder) encodeTimestamps(m *BlockMeta) error {
 	smallest, largest := int64(math.MaxInt64), int64(math.MinInt64)
-	wraps := false
 	for _, r := range m.Runs {
 		for k := r.FirstRow + 1; k < r.FirstRow+r.Rows; k++ {
-			a, b := e.times[e.sorted[k-1]], e.times[e.sorted[k]]
-			d := b - a
-			wraps = wraps || (b > a) != (d > 0) && b != a
+			d := e.times[e.sorted[k]] - e.times[e.sorted[k-1]]
 			smallest, largest = min(smallest, d), max(largest, d)
 		}
 	}
@@ -202,11 +209,7 @@ func (e *BlockEncoder) encodeTimestamps(m *BlockMeta) error {
 		smallest, largest = 0, 0
 	}
 	width := 0
-	if span := uint64(largest) - uint64(smallest); wraps {
-		smallest, width = 0, 8
-	} else {
-		for ; width < 8 && span>>(8*width) != 0; width++ {
-		}
+	for span := uint64(largest) - uint64(smallest); width < 8 && span>>(8*width) != 0; width++ {
 	}
 	raw := append(e.raw[:0], 1, byte(width))
 	raw = binary.LittleEndian.AppendUint64(raw, uint64(smallest))
@@ -258,7 +261,7 @@ func (e *BlockEncoder) encodeOrder(m *BlockMeta) error {
 }
 
 // encodeLines writes FALLBACK chunks: the lengths of some rows' lines, then the lines.
-// A chunk ends at a run's end or when it is large enough.
+// A chunk ends when it is large enough, also within a run.
 func (e *BlockEncoder) encodeLines(m *BlockMeta) error {
 	first := uint32(0)
 	for first < m.Rows {
@@ -287,23 +290,24 @@ func (e *BlockEncoder) encodeLines(m *BlockMeta) error {
 	return nil
 }
 
-// encodeMetadata writes META, if any row has some: for each row the number of its
-// pairs, and names and values after their lengths. It is cut like the lines.
+// encodeMetadata writes META, if any row has some. It is cut like the lines, by the
+// rows' bytes: the lists of names that a chunk begins with may be larger than that.
 func (e *BlockEncoder) encodeMetadata(m *BlockMeta) error {
 	if len(e.metadata) == 0 {
 		return nil
 	}
 	first := uint32(0)
 	for first < m.Rows {
-		raw, last := e.raw[:0], first
-		for last < m.Rows && len(raw) < chunkCut {
-			set := e.metadata[e.sorted[last]]
-			raw = binary.AppendUvarint(raw, uint64(len(set)))
-			raw = set.AppendKey(raw)
+		last := first
+		e.sets.reset()
+		for last < m.Rows && len(e.sets.rows) < chunkCut {
+			if err := e.sets.add(e.metadata[e.sorted[last]]); err != nil {
+				return err
+			}
 			last++
 		}
-		e.raw = raw
-		if err := e.chunk(m, ChunkMetadata, raw, first, last-first); err != nil {
+		e.raw = e.sets.append(e.raw[:0])
+		if err := e.chunk(m, ChunkMetadata, e.raw, first, last-first); err != nil {
 			return err
 		}
 		first = last
@@ -327,6 +331,14 @@ func (e *BlockEncoder) verify(m *BlockMeta, at uint64, streams *StreamTable) err
 		if len(e.metadata) > 0 && !d.metadata[k].Equal(e.metadata[from]) {
 			return fmt.Errorf("structured metadata of row %d differs", k)
 		}
+	}
+	if err := d.checkRuns(b); err != nil {
+		return err
+	}
+	// The directory too: what a reader would refuse must not wait for the seal.
+	r := reader{b: m.append(nil)}
+	if _, err := parseBlockMeta(&r, len(streams.Streams), at+uint64(len(e.out))); err != nil {
+		return err
 	}
 	if m.Digest = d.digest(b); m.Digest != e.expected {
 		return fmt.Errorf("digest %#x, the records' is %#x", m.Digest, e.expected)

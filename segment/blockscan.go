@@ -48,42 +48,38 @@ func (b *Block) Select(ctx context.Context, q *Query) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(q.Filters) == 0 && q.Limit > 0 {
-		return b.selectFirst(ctx, q, runs, times, offsets)
-	}
 	c := collector{q: q}
-	err = b.eachLine(ctx, q, runs, times, func(run *BlockRun, row int, line []byte) {
-		if len(q.Filters) > 0 {
-			line = bytes.Clone(line) // a few lines must not hold whole chunks in memory
-		}
-		c.add(Entry{Timestamp: times[row], Stream: b.Stream(run), Line: line, Offset: offsets[row]})
-	})
-	if err != nil {
-		return nil, err
-	}
-	entries := c.result()
-	return entries, b.addMetadata(entries, offsets)
-}
-
-// selectFirst finds the rows by time alone and then reads their lines only.
-func (b *Block) selectFirst(ctx context.Context, q *Query, runs []*BlockRun, times []int64, offsets []uint64) ([]Entry, error) {
-	c := collector{q: q}
-	for _, run := range runs {
-		for row := run.FirstRow; row < run.FirstRow+run.Rows; row++ {
-			if t := times[row]; t >= q.Start && t < q.End {
-				c.add(Entry{Timestamp: t, Stream: b.Stream(run), Offset: offsets[row]})
+	decoded := map[*ChunkRef]*lines{}
+	if len(q.Filters) == 0 {
+		for i, run := range runs {
+			for row := run.FirstRow; row < run.FirstRow+run.Rows; row++ {
+				if t := times[row]; t >= q.Start && t < q.End {
+					c.add(hit{t, offsets[row], row, uint32(i)})
+				}
 			}
 		}
+	} else if err := b.eachLine(ctx, q, runs, times, func(run int, row uint32, ref *ChunkRef, l *lines) bool {
+		decoded[ref] = l
+		c.add(hit{times[row], offsets[row], row, uint32(run)})
+		return true
+	}); err != nil {
+		return nil, err
 	}
-	entries := c.result()
-	rows := b.rowsOf(entries, offsets)
-	byChunk := map[*ChunkRef]*lines{}
-	for i, row := range rows {
-		ref := b.chunkOf(ChunkFallback, row)
-		if ref == nil {
-			return nil, b.damage(ChunkFallback, errShort)
-		}
-		l := byChunk[ref]
+	return b.entries(ctx, q, runs, c.result(), decoded)
+}
+
+// entries puts hits together. decoded are the chunks of lines that were read already.
+func (b *Block) entries(ctx context.Context, q *Query, runs []*BlockRun, hits []hit, decoded map[*ChunkRef]*lines) ([]Entry, error) {
+	entries := make([]Entry, len(hits))
+	var sets map[*ChunkRef][]Labels
+	if b.Meta.find(ChunkMetadata) != nil {
+		sets = map[*ChunkRef][]Labels{}
+	}
+	for i, h := range hits {
+		e := &entries[i]
+		*e = Entry{Timestamp: h.timestamp, Offset: h.offset, Stream: b.Stream(runs[h.run])}
+		ref := b.chunkOf(ChunkFallback, h.row)
+		l := decoded[ref]
 		if l == nil {
 			if err := ctx.Err(); err != nil {
 				return nil, err
@@ -92,32 +88,30 @@ func (b *Block) selectFirst(ctx context.Context, q *Query, runs []*BlockRun, tim
 			if l, err = b.lines(ref); err != nil {
 				return nil, err
 			}
-			byChunk[ref] = l
+			decoded[ref] = l
 		}
-		entries[i].Line = bytes.Clone(l.line(int(row - l.first)))
+		if e.Line = l.line(int(h.row - l.first)); q.few() {
+			e.Line = bytes.Clone(e.Line)
+		}
+		if sets == nil {
+			continue
+		}
+		ref = b.chunkOf(ChunkMetadata, h.row)
+		if sets[ref] == nil {
+			var err error
+			if sets[ref], err = b.metadata(ref); err != nil {
+				return nil, err
+			}
+		}
+		if e.Metadata = sets[ref][h.row-ref.FirstRow]; q.few() {
+			e.Metadata = e.Metadata.own()
+		}
 	}
-	return entries, b.addMetadata(entries, offsets)
+	return entries, nil
 }
 
-// rowsOf returns the row of each entry.
-func (b *Block) rowsOf(entries []Entry, offsets []uint64) []uint32 {
-	byOffset := make(map[uint64]uint32, len(entries))
-	for _, e := range entries {
-		byOffset[e.Offset] = 0
-	}
-	for row, o := range offsets {
-		if _, ok := byOffset[o]; ok {
-			byOffset[o] = uint32(row)
-		}
-	}
-	rows := make([]uint32, len(entries))
-	for i := range entries {
-		rows[i] = byOffset[entries[i].Offset]
-	}
-	return rows
-}
-
-// chunkOf returns the chunk of a kind that covers a row, or nil.
+// chunkOf returns the chunk of a kind that covers a row. The directory's reader has
+// checked that there is one.
 func (b *Block) chunkOf(kind ChunkKind, row uint32) *ChunkRef {
 	for i := range b.Meta.Chunks {
 		if c := &b.Meta.Chunks[i]; c.Kind == kind && row >= c.FirstRow && row-c.FirstRow < c.Rows {
@@ -127,33 +121,10 @@ func (b *Block) chunkOf(kind ChunkKind, row uint32) *ChunkRef {
 	return nil
 }
 
-// addMetadata completes entries with their structured metadata, if the block has any.
-func (b *Block) addMetadata(entries []Entry, offsets []uint64) error {
-	if len(entries) == 0 || b.Meta.find(ChunkMetadata) == nil {
-		return nil
-	}
-	byChunk := map[*ChunkRef][]Labels{}
-	for i, row := range b.rowsOf(entries, offsets) {
-		ref := b.chunkOf(ChunkMetadata, row)
-		if ref == nil {
-			return b.damage(ChunkMetadata, errShort)
-		}
-		sets, ok := byChunk[ref]
-		if !ok {
-			var err error
-			if sets, err = b.metadata(ref); err != nil {
-				return err
-			}
-			byChunk[ref] = sets
-		}
-		entries[i].Metadata = sets[row-ref.FirstRow]
-	}
-	return nil
-}
-
 // eachLine calls f for the rows of the runs that are in q's time range and that its
-// filters keep. times may be nil if all rows of the runs are in range.
-func (b *Block) eachLine(ctx context.Context, q *Query, runs []*BlockRun, times []int64, f func(run *BlockRun, row int, line []byte)) error {
+// filters keep, with the number of the run and the chunk that holds the line. f returns
+// whether it keeps the chunk, whose memory is used again otherwise.
+func (b *Block) eachLine(ctx context.Context, q *Query, runs []*BlockRun, times []int64, f func(run int, row uint32, ref *ChunkRef, l *lines) bool) error {
 	for i := range b.Meta.Chunks {
 		ref := &b.Meta.Chunks[i]
 		if ref.Kind != ChunkFallback {
@@ -166,20 +137,25 @@ func (b *Block) eachLine(ctx context.Context, q *Query, runs []*BlockRun, times 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		l, err := b.lines(ref)
+		pooled := getBuffer(int(ref.Raw))
+		l, err := b.linesInto(*pooled, ref)
 		if err != nil {
 			return err
 		}
+		kept := false
 		for ; at < len(runs) && runs[at].FirstRow < ref.FirstRow+ref.Rows; at++ {
 			run := runs[at]
 			lo := int(max(run.FirstRow, ref.FirstRow) - ref.FirstRow)
 			hi := int(min(run.FirstRow+run.Rows, ref.FirstRow+ref.Rows) - ref.FirstRow)
 			scanLines(q.Filters, l.text, l.ends, lo, hi, func(i int) {
-				row := i + int(ref.FirstRow)
-				if times == nil || times[row] >= q.Start && times[row] < q.End {
-					f(run, row, l.line(i))
+				row := uint32(i) + ref.FirstRow
+				if times[row] >= q.Start && times[row] < q.End {
+					kept = f(at, row, ref, l) || kept
 				}
 			})
+		}
+		if !kept {
+			putBuffer(pooled)
 		}
 	}
 	return nil
@@ -234,11 +210,12 @@ func (b *Block) sum(ctx context.Context, q *Query, runs []*BlockRun, s *sums) er
 		}
 		return nil
 	}
-	return b.eachLine(ctx, q, runs, times, func(run *BlockRun, row int, line []byte) {
+	return b.eachLine(ctx, q, runs, times, func(run int, row uint32, _ *ChunkRef, l *lines) bool {
 		value := uint64(1)
 		if s.a.Measure == MeasureBytes {
-			value = uint64(len(line))
+			value = uint64(len(l.line(int(row - l.first))))
 		}
-		s.entry(b.Stream(run), times[row], value)
+		s.entry(b.Stream(runs[run]), times[row], value)
+		return false
 	})
 }

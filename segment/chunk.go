@@ -3,6 +3,7 @@ package segment
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 )
 
@@ -61,8 +62,9 @@ type chunkHeader struct {
 func parseChunkHeader(b []byte) (chunkHeader, error) {
 	le := binary.LittleEndian
 	h := chunkHeader{le.Uint32(b), le.Uint32(b[4:]), Codec(b[8]), ChunkKind(b[9]), le.Uint16(b[10:]), le.Uint32(b[12:])}
-	if h.encoded > maxChunk || h.raw > maxChunk {
-		return h, corrupt("chunk header", "lengths out of bounds: stored %d, raw %d", h.encoded, h.raw)
+	// An unknown codec would have come with a required feature bit.
+	if h.encoded > maxChunk || h.raw > maxChunk || h.codec > CodecZstd {
+		return h, corrupt("chunk header", "out of bounds: stored %d bytes, raw %d, codec %d", h.encoded, h.raw, h.codec)
 	}
 	return h, nil
 }
@@ -77,10 +79,11 @@ type chunkReader struct {
 // covers the payload too, which is not read.
 func (c chunkReader) header(kind ChunkKind, at uint64) (chunkHeader, error) {
 	var b [chunkHeaderSize]byte
-	if err := readFull(c.r, b[:], int64(at)); err != nil {
-		return chunkHeader{}, err
+	var h chunkHeader
+	err := readFull(c.r, b[:], int64(at))
+	if err == nil {
+		h, err = parseChunkHeader(b[:])
 	}
-	h, err := parseChunkHeader(b[:])
 	if err == nil && h.kind != kind {
 		err = errors.New("its header is not the one that the index names")
 	}
@@ -90,41 +93,80 @@ func (c chunkReader) header(kind ChunkKind, at uint64) (chunkHeader, error) {
 	return h, nil
 }
 
-// read returns the decompressed payload of a chunk, in new memory.
-func (c chunkReader) read(ref *ChunkRef, block uint16) ([]byte, error) {
+// load reads a whole chunk and checks header, checksum and padding. The caller gives
+// the buffer back.
+func (c chunkReader) load(ref *ChunkRef, block uint16) (*[]byte, chunkHeader, error) {
 	if ref.Encoded > maxChunk || ref.Raw > maxChunk {
-		return nil, c.damage(ref, corrupt("chunk reference", "lengths out of bounds"))
+		return nil, chunkHeader{}, c.damage(ref, corrupt("chunk reference", "lengths out of bounds"))
 	}
 	pooled := getBuffer(int(ref.size()))
-	defer putBuffer(pooled)
-	b := *pooled
+	h, err := c.loadInto(*pooled, ref, block)
+	if err != nil {
+		putBuffer(pooled)
+		return nil, h, c.damage(ref, err)
+	}
+	return pooled, h, nil
+}
+
+func (c chunkReader) loadInto(b []byte, ref *ChunkRef, block uint16) (chunkHeader, error) {
 	if err := readFull(c.r, b, int64(ref.Offset)); err != nil {
-		return nil, c.damage(ref, err)
+		return chunkHeader{}, err
 	}
 	h, err := parseChunkHeader(b)
 	if err != nil {
-		return nil, c.damage(ref, err)
+		return h, err
+	}
+	if h.encoded != ref.Encoded || h.raw != ref.Raw || h.kind != ref.Kind || h.block != block {
+		return h, errors.New("its header is not the one that the index names")
 	}
 	end := chunkHeaderSize + int(ref.Encoded)
-	if h.encoded != ref.Encoded || h.raw != ref.Raw || h.kind != ref.Kind || h.block != block {
-		return nil, c.damage(ref, errors.New("its header is not the one that the index names"))
-	}
 	if sum := chunkSum(b[:end]); sum != h.sum {
-		return nil, c.damage(ref, corrupt("chunk payload", "checksum %#08x, want %#08x", sum, h.sum))
+		return h, fmt.Errorf("checksum %#08x, want %#08x", sum, h.sum)
 	}
-	out, err := decompress(nil, h.codec, b[chunkHeaderSize:end], int(h.raw))
+	for _, p := range b[end:] {
+		if p != 0 {
+			return h, errors.New("padding is not zero")
+		}
+	}
+	return h, nil
+}
+
+// read returns the decompressed payload of a chunk, in new memory.
+func (c chunkReader) read(ref *ChunkRef, block uint16) ([]byte, error) {
+	return c.readInto(nil, ref, block)
+}
+
+// readInto is read into the memory of dst, if that is enough.
+func (c chunkReader) readInto(dst []byte, ref *ChunkRef, block uint16) ([]byte, error) {
+	pooled, h, err := c.load(ref, block)
+	if err != nil {
+		return nil, err
+	}
+	defer putBuffer(pooled)
+	payload := (*pooled)[chunkHeaderSize : chunkHeaderSize+int(h.encoded)]
+	out, err := decompress(dst, h.codec, payload, int(h.raw))
 	if err != nil {
 		return nil, c.damage(ref, err)
 	}
 	if h.codec == CodecNone {
-		out = append([]byte(nil), out...) // b is given back
+		out = append(dst[:0], out...) // the buffer is given back
 	}
 	return out, nil
 }
 
-// damage wraps what a chunk's reading found. A read error is not damage of the bytes.
+// check is read without decompressing.
+func (c chunkReader) check(ref *ChunkRef, block uint16) error {
+	pooled, _, err := c.load(ref, block)
+	if err != nil {
+		return err
+	}
+	putBuffer(pooled)
+	return nil
+}
+
+// damage wraps what a chunk's reading found.
 func (c chunkReader) damage(ref *ChunkRef, err error) error {
-	return &CorruptError{Path: c.path, Offset: int64(ref.Offset), What: ref.Kind.String() + " chunk", Err: err}
+	return damaged(c.path, int64(ref.Offset), ref.Kind.String()+" chunk", err)
 }
 
 // readFull is io.ReaderAt with a short read as an error.

@@ -16,7 +16,11 @@ type reader struct {
 	err error
 }
 
-var errShort = errors.New("ends too early")
+var (
+	errShort = errors.New("ends too early")
+	// errOverlong: a number has one encoding, so that equal things have equal bytes.
+	errOverlong = errors.New("a number is not in its shortest form")
+)
 
 func (r *reader) uvarint(limit uint64) uint64 {
 	if len(r.b) > 0 && r.b[0] < 0x80 && r.err == nil { // by far the most common
@@ -36,6 +40,9 @@ func (r *reader) uvarint(limit uint64) uint64 {
 	case v > limit:
 		r.err = fmt.Errorf("number %d above its limit %d", v, limit)
 		return 0
+	case n > 1 && r.b[n-1] == 0:
+		r.err = errOverlong
+		return 0
 	}
 	r.b = r.b[n:]
 	return v
@@ -43,10 +50,14 @@ func (r *reader) uvarint(limit uint64) uint64 {
 
 func (r *reader) varint() int64 {
 	v, n := binary.Varint(r.b)
-	if n <= 0 || r.err != nil {
-		if r.err == nil {
-			r.err = errShort
-		}
+	switch {
+	case r.err != nil:
+		return 0
+	case n <= 0:
+		r.err = errShort
+		return 0
+	case n > 1 && r.b[n-1] == 0:
+		r.err = errOverlong
 		return 0
 	}
 	r.b = r.b[n:]
@@ -57,6 +68,17 @@ func (r *reader) varint() int64 {
 func (r *reader) bytes(limit uint64) []byte {
 	n := r.uvarint(limit)
 	return r.take(n)
+}
+
+// text reads a length and as many bytes as a part of s, which is the text of all that
+// the reader began with.
+func (r *reader) text(s string) string {
+	n := uint64(len(r.bytes(uint64(len(r.b)))))
+	if r.err != nil {
+		return ""
+	}
+	end := uint64(len(s) - len(r.b))
+	return s[end-n : end]
 }
 
 func (r *reader) take(n uint64) []byte {

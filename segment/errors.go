@@ -3,11 +3,12 @@ package segment
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 )
 
 // Sentinels for errors.Is.
 var (
-	// ErrCorrupt: bytes on disk or on the wire are not what was written.
+	// ErrCorrupt: bytes on disk or on the wire are not what was written, or cannot be read.
 	ErrCorrupt = errors.New("corrupt")
 	// ErrVersion: the bytes were written by a version this one cannot read. They are whole.
 	ErrVersion = errors.New("unsupported version")
@@ -44,4 +45,14 @@ func (e *CorruptError) Unwrap() []error {
 
 func corrupt(what, format string, args ...any) *CorruptError {
 	return &CorruptError{What: what, Err: fmt.Errorf(format, args...)}
+}
+
+// damaged says where in a file a reading failed. What cannot be read is as good as
+// damaged, and is repaired alike; but a later version's bytes are whole, and that a file
+// was closed says nothing of it.
+func damaged(path string, at int64, what string, err error) error {
+	if errors.Is(err, ErrVersion) || errors.Is(err, fs.ErrClosed) {
+		return fmt.Errorf("%s of %q: %w", what, path, err)
+	}
+	return &CorruptError{Path: path, Offset: at, What: what, Err: err}
 }

@@ -34,8 +34,7 @@ const (
 	MaxBlockRaw  = 8 << 20 // line bytes that a block is cut at
 	MaxBlocks    = 1024    // blocks in a file
 
-	maxChunk   = 2 * MaxPayload // bytes of a chunk, stored or raw
-	maxStreams = 1 << 24        // streams of a segment
+	maxChunk = 2 * MaxPayload // bytes of a chunk, stored or raw
 )
 
 // ChunkKind says what a chunk holds. The numbers are part of the format; those of
@@ -211,7 +210,7 @@ func parseTrailer(b []byte) (trailer, error) {
 	if t.versionMajor != formatMajor {
 		return t, fmt.Errorf("%w %d of a segment file: this release reads version %d", ErrVersion, t.versionMajor, formatMajor)
 	}
-	if t.Blocks > MaxBlocks || t.Rows > MaxBlocks*MaxBlockRows || t.EndOffset < t.FirstOffset || t.LastIndex < t.FirstIndex {
+	if t.Blocks > MaxBlocks || t.Rows > MaxBlocks*MaxBlockRows || t.EndOffset < t.FirstOffset || t.LastIndex < t.FirstIndex || t.MaxTimestamp < t.MinTimestamp {
 		return t, corrupt("segment trailer", "counts out of bounds: %d blocks, %d rows", t.Blocks, t.Rows)
 	}
 	return t, nil

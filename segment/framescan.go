@@ -1,12 +1,15 @@
 package segment
 
-import "context"
+import (
+	"bytes"
+	"context"
+)
 
 // A FrameUnit is a DATA record of the tail that no block holds yet.
 type FrameUnit struct {
 	Header  Header
 	Streams []*Stream // that the payload defines; nil if they are not known yet
-	// Load reads the payload.
+	// Load reads the payload, into memory that nobody changes afterwards: entries alias it.
 	Load func() ([]byte, error)
 	// Intern is FrameDecoder.Intern.
 	Intern func(key []byte) (*Stream, error)
@@ -28,20 +31,19 @@ func (u *FrameUnit) decode(matches func(*Stream) bool) (*Data, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A decoder of its own: the entries alias its memory.
+	// A decoder of its own, since entries alias its memory.
 	return (&FrameDecoder{Intern: u.Intern}).Decode(&u.Header, payload)
 }
 
-// each calls f for the rows that q asks for.
-func (u *FrameUnit) each(q *Query, d *Data, matches func(*Stream) bool, f func(s *Stream, row int)) {
+// each calls f for the rows that q asks for, with their streams as numbers of d.Streams.
+func (u *FrameUnit) each(q *Query, d *Data, matches func(*Stream) bool, f func(stream uint32, row int)) {
 	row := 0
 	for _, run := range d.Runs {
-		s := d.Streams[run.Stream]
 		end := row + int(run.Count)
-		if matches(s) {
+		if matches(d.Streams[run.Stream]) {
 			scanLines(q.Filters, d.Text, d.Ends, row, end, func(i int) {
 				if t := d.Timestamps[i]; t >= q.Start && t < q.End {
-					f(s, i)
+					f(run.Stream, i)
 				}
 			})
 		}
@@ -57,14 +59,22 @@ func (u *FrameUnit) Select(ctx context.Context, q *Query) ([]Entry, error) {
 	}
 	c := collector{q: q}
 	cache := newStreamCache(q)
-	u.each(q, d, cache.matches, func(s *Stream, i int) {
-		e := Entry{Timestamp: d.Timestamps[i], Stream: s, Line: d.Line(i), Offset: u.Header.Offset + uint64(i)}
-		if d.Metadata != nil {
-			e.Metadata = d.Metadata[i]
-		}
-		c.add(e)
+	u.each(q, d, cache.matches, func(stream uint32, row int) {
+		c.add(hit{d.Timestamps[row], u.Header.Offset + uint64(row), uint32(row), stream})
 	})
-	return c.result(), ctx.Err()
+	hits := c.result()
+	entries := make([]Entry, len(hits))
+	for i, h := range hits {
+		e := &entries[i]
+		*e = Entry{Timestamp: h.timestamp, Stream: d.Streams[h.run], Line: d.Line(int(h.row)), Offset: h.offset}
+		if d.Metadata != nil {
+			e.Metadata = d.Metadata[h.row]
+		}
+		if q.few() {
+			e.Line, e.Metadata = bytes.Clone(e.Line), e.Metadata.own()
+		}
+	}
+	return entries, ctx.Err()
 }
 
 // Aggregate implements Unit.
@@ -78,12 +88,12 @@ func (u *FrameUnit) aggregate(ctx context.Context, q *Query, s *sums) error {
 		return err
 	}
 	s.begin()
-	u.each(q, d, s.matches, func(stream *Stream, i int) {
+	u.each(q, d, s.matches, func(stream uint32, i int) {
 		value := uint64(1)
 		if s.a.Measure == MeasureBytes {
 			value = uint64(len(d.Line(i)))
 		}
-		s.entry(stream, d.Timestamps[i], value)
+		s.entry(d.Streams[stream], d.Timestamps[i], value)
 	})
 	if err := ctx.Err(); err != nil {
 		return err

@@ -2,6 +2,7 @@ package segment
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"sort"
 	"strconv"
@@ -119,6 +120,48 @@ func (s *Stream) AppendKey(dst []byte) []byte {
 // Equal reports whether both are the same tenant's same label set.
 func (s *Stream) Equal(other *Stream) bool {
 	return s == other || s.ID == other.ID && s.Tenant == other.Tenant && s.Labels.Equal(other.Labels)
+}
+
+// check refuses a stream that ParseStream would refuse: no reader could read a frame
+// that defines it.
+func (s *Stream) check() error {
+	if !ValidTenant(s.Tenant) {
+		return fmt.Errorf("stream of tenant %q: must be 1 to 64 of letters, digits, '_', '.' and '-'", s.Tenant)
+	}
+	for i := 1; i < len(s.Labels); i++ {
+		if s.Labels[i-1].Name >= s.Labels[i].Name {
+			return fmt.Errorf("stream %s: labels %q and %q are out of order: use NewLabels", s.Labels, s.Labels[i-1].Name, s.Labels[i].Name)
+		}
+	}
+	return nil
+}
+
+// ParseStream decodes the canonical form of a stream, which AppendKey makes. It keeps
+// nothing of key.
+func ParseStream(key []byte) (*Stream, error) {
+	// One string for all names and values.
+	text := string(key)
+	r := reader{b: key}
+	s := &Stream{Tenant: r.text(text), ID: xxhash.Sum64(key)}
+	rest := r
+	n := 0
+	for ; len(rest.b) > 0 && rest.err == nil; n++ {
+		rest.bytes(uint64(len(rest.b)))
+		rest.bytes(uint64(len(rest.b)))
+	}
+	if rest.err != nil {
+		return nil, &CorruptError{What: "stream", Err: rest.err}
+	}
+	if n > 0 {
+		s.Labels = make(Labels, n)
+	}
+	for i := range s.Labels {
+		s.Labels[i] = Label{Name: r.text(text), Value: r.text(text)}
+	}
+	if err := s.check(); err != nil {
+		return nil, &CorruptError{What: "stream", Err: err}
+	}
+	return s, nil
 }
 
 // ValidTenant reports whether name may be a tenant: 1 to 64 of letters, digits,

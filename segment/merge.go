@@ -12,6 +12,9 @@ import (
 // query, may hold in memory at a time.
 const selectBudget = 1 << 30
 
+// entrySize is about what an entry takes beside its line.
+const entrySize = 96
+
 // SelectUnits returns the entries of units, which are of one shard, in the order of q's
 // direction. A unit is read when the first of its entries may be the next, and its
 // memory is given up with the last: with units that follow each other in time, few are
@@ -45,7 +48,7 @@ type unitIterator struct {
 	open    entryHeap
 	current Entry
 	sent    int
-	held    int // bytes of the entries in open
+	held    int // bytes of the entries in open, about
 	err     error
 	release func()
 }
@@ -75,7 +78,7 @@ func (it *unitIterator) Next() bool {
 	}
 	list := &it.open.lists[0]
 	it.current = (*list)[0]
-	it.held -= len(it.current.Line)
+	it.held -= entrySize + len(it.current.Line)
 	(*list)[0] = Entry{}
 	if *list = (*list)[1:]; len(*list) == 0 {
 		heap.Pop(&it.open)
@@ -114,7 +117,7 @@ func (it *unitIterator) openUnit(u Unit) error {
 	}
 	for i := range entries {
 		entries[i].Shard = it.shard
-		it.held += len(entries[i].Line)
+		it.held += entrySize + len(entries[i].Line)
 	}
 	if it.held > selectBudget {
 		return fmt.Errorf("%w: more than %d MiB of lines that overlap in time: ask for a shorter time range, fewer streams, or with a limit", ErrTooLarge, selectBudget>>20)

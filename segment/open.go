@@ -1,7 +1,6 @@
 package segment
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,19 +13,22 @@ import (
 // it was the first to use. Neither file is synced before the seal. All of it can be made again from
 // the log; after a restart what is intact is used again.
 //
-// Its methods are for one goroutine at a time; the blocks it returns are for any.
+// Its methods are for one goroutine at a time; the blocks it returns are for any, until
+// Close.
 type Open struct {
-	fs      vfs.FS
-	path    string
-	logID   uint64
-	file    vfs.File
-	aux     vfs.File
-	size    uint64 // of file
-	auxSize uint64
-	streams StreamTable
-	blocks  []*Block
-	encoder *BlockEncoder
-	known   int // streams that aux holds
+	fs        vfs.FS
+	path      string
+	logID     uint64
+	file      vfs.File
+	aux       vfs.File
+	size      uint64 // of file
+	auxSize   uint64
+	indexSize uint64 // of the blocks' directories in INDEX
+	streams   StreamTable
+	blocks    []*Block
+	known     int // streams that aux holds
+	key       []byte
+	closed    bool
 }
 
 // auxSuffix names the file beside an open segment.
@@ -81,48 +83,66 @@ func (o *Open) resume(accept func(*BlockMeta) bool) {
 	if err != nil {
 		return
 	}
-	for len(o.blocks) < MaxBlocks {
-		var b [chunkHeaderSize]byte
-		if readFull(o.aux, b[:], int64(o.auxSize)) != nil {
-			return
-		}
-		h, err := parseChunkHeader(b[:])
-		if err != nil || h.kind != ChunkOpenBlock {
-			return
-		}
-		ref := ChunkRef{Kind: ChunkOpenBlock, Offset: o.auxSize, Encoded: h.encoded, Raw: h.raw}
-		raw, err := chunkReader{o.aux, o.path}.read(&ref, uint16(len(o.blocks)))
-		if err != nil {
-			return
-		}
-		added, meta, err := o.parseAux(raw, uint64(size))
-		if err != nil || int(meta.Number) != len(o.blocks) || !accept(meta) {
-			return
-		}
-		before := len(o.streams.Streams)
-		for _, s := range added {
-			o.streams.Ref(s, &o.encoderScratch().key)
-		}
-		block := o.block(meta)
-		if len(o.streams.Streams) != before+len(added) || o.checkBlock(block) != nil {
-			return
-		}
-		o.blocks = append(o.blocks, block)
-		o.known = len(o.streams.Streams)
-		o.auxSize += ref.size()
-		for i := range meta.Chunks {
-			o.size = max(o.size, meta.Chunks[i].Offset+meta.Chunks[i].size())
-		}
+	for len(o.blocks) < MaxBlocks && o.resumeBlock(uint64(size), accept) {
 	}
 }
 
-// parseAux decodes a record of open-N.aux: the streams that the block added and its
-// directory.
+// resumeBlock takes over the next block if it is intact. If not, nothing changes.
+func (o *Open) resumeBlock(size uint64, accept func(*BlockMeta) bool) bool {
+	chunks := chunkReader{o.aux, o.path + auxSuffix}
+	h, err := chunks.header(ChunkOpenBlock, o.auxSize)
+	if err != nil {
+		return false
+	}
+	ref := ChunkRef{Kind: ChunkOpenBlock, Offset: o.auxSize, Encoded: h.encoded, Raw: h.raw}
+	raw, err := chunks.read(&ref, uint16(len(o.blocks)))
+	if err != nil {
+		return false
+	}
+	added, meta, err := o.parseAux(raw, size)
+	if err != nil || int(meta.Number) != len(o.blocks) {
+		return false
+	}
+	end := o.size
+	for _, c := range meta.Chunks {
+		if c.Offset != end {
+			return false
+		}
+		end += c.size()
+	}
+	// The block's own table, until it is known to be whole.
+	streams := append(o.streams.Streams[:len(o.streams.Streams):len(o.streams.Streams)], added...)
+	block := o.block(meta, streams)
+	d, err := block.decodeAll()
+	if err != nil || d.check(block) != nil || !accept(meta) {
+		return false
+	}
+	for _, s := range added {
+		o.streams.Ref(s, &o.key)
+	}
+	o.blocks = append(o.blocks, o.block(meta, o.streams.Streams))
+	o.known = len(o.streams.Streams)
+	o.auxSize += ref.size()
+	o.indexSize += uint64(len(meta.append(nil)))
+	o.size = end
+	return true
+}
+
+// parseAux decodes a record of open-N.aux: the streams that the block added, each of
+// them new, and its directory.
 func (o *Open) parseAux(raw []byte, size uint64) ([]*Stream, *BlockMeta, error) {
 	r := reader{b: raw}
-	added, err := parseStreams(&r)
+	added, err := parseStreams(&r, o.streams.bytes)
 	if err != nil {
 		return nil, nil, err
+	}
+	seen := map[string]bool{}
+	for _, s := range added {
+		key := string(s.AppendKey(nil))
+		if _, ok := o.streams.refs[key]; ok || seen[key] {
+			return nil, nil, fmt.Errorf("stream %s is defined twice", s.Labels)
+		}
+		seen[key] = true
 	}
 	meta, err := parseBlockMeta(&r, len(o.streams.Streams)+len(added), size)
 	if err != nil {
@@ -131,27 +151,8 @@ func (o *Open) parseAux(raw []byte, size uint64) ([]*Stream, *BlockMeta, error) 
 	return added, meta, r.done()
 }
 
-// checkBlock reads all of a block and compares its digest.
-func (o *Open) checkBlock(b *Block) error {
-	d, err := b.decodeAll()
-	if err != nil {
-		return err
-	}
-	if got := d.digest(b); got != b.Meta.Digest {
-		return corrupt("block", "digest %#x, want %#x", got, b.Meta.Digest)
-	}
-	return nil
-}
-
-func (o *Open) encoderScratch() *BlockEncoder {
-	if o.encoder == nil {
-		o.encoder = &BlockEncoder{}
-	}
-	return o.encoder
-}
-
-func (o *Open) block(m *BlockMeta) *Block {
-	return &Block{Meta: m, file: &blockFile{chunks: chunkReader{o.file, o.path}, streams: o.streams.Streams[:len(o.streams.Streams):len(o.streams.Streams)]}}
+func (o *Open) block(m *BlockMeta, streams []*Stream) *Block {
+	return &Block{Meta: m, file: &blockFile{chunks: chunkReader{o.file, o.path}, streams: streams[:len(streams):len(streams)]}}
 }
 
 // Blocks returns the blocks so far. The slice must not be changed.
@@ -160,8 +161,13 @@ func (o *Open) Blocks() []*Block { return o.blocks }
 // Path returns the name of the file.
 func (o *Open) Path() string { return o.path }
 
-// Full reports whether no further block fits.
-func (o *Open) Full() bool { return len(o.blocks) >= MaxBlocks || o.size > maxFile/2 }
+// Full reports whether a further block might not fit, and the segment is to be sealed.
+// Ask before the encoder is given a block's first record.
+func (o *Open) Full() bool {
+	// A block adds at most the streams of payloads of MaxPayload, and one run a row.
+	return len(o.blocks) >= MaxBlocks || o.size > maxFile/2 || o.indexSize > maxChunk/2 ||
+		len(o.streams.Streams) > maxStreams-MaxBlockRows || o.streams.bytes > maxChunk/3
+}
 
 // Size returns the bytes of the file so far.
 func (o *Open) Size() uint64 { return o.size }
@@ -176,14 +182,21 @@ func (o *Open) Append(e *BlockEncoder) (*Block, error) {
 	if err != nil {
 		return nil, err
 	}
-	if int(meta.Number) != len(o.blocks) {
+	switch {
+	case int(meta.Number) != len(o.blocks):
 		return nil, fmt.Errorf("block number %d, want %d", meta.Number, len(o.blocks))
+	case len(o.blocks) >= MaxBlocks || len(o.streams.Streams) > maxStreams || o.streams.bytes > maxStreamBytes:
+		return nil, fmt.Errorf("open segment %q: %w for another block: seal it when it is full", o.path, ErrTooLarge)
 	}
 	if _, err := o.file.WriteAt(bytes, int64(o.size)); err != nil {
 		return nil, err
 	}
 	raw := appendStreams(nil, o.streams.Streams[o.known:])
+	streams := len(raw)
 	raw = meta.append(raw)
+	if len(raw) > maxChunk {
+		return nil, fmt.Errorf("directory of block %d of %d bytes: %w", meta.Number, len(raw), ErrTooLarge)
+	}
 	record, _, err := appendChunk(nil, ChunkOpenBlock, meta.Number, raw)
 	if err != nil {
 		return nil, err
@@ -194,13 +207,21 @@ func (o *Open) Append(e *BlockEncoder) (*Block, error) {
 	o.known = len(o.streams.Streams)
 	o.size += uint64(len(bytes))
 	o.auxSize += uint64(len(record))
-	block := o.block(meta)
+	o.indexSize += uint64(len(raw) - streams)
+	block := o.block(meta, o.streams.Streams)
 	o.blocks = append(o.blocks, block)
 	return block, nil
 }
 
-// Close closes the files, which stay where they are.
-func (o *Open) Close() error { return errors.Join(o.file.Close(), o.aux.Close()) }
+// Close closes the files, which stay where they are, also after Seal. No block may be
+// in use. Further calls do nothing.
+func (o *Open) Close() error {
+	if o.closed {
+		return nil
+	}
+	o.closed = true
+	return errors.Join(o.file.Close(), o.aux.Close())
+}
 
 // RemoveOpen removes the files of an open segment, if they are there.
 func RemoveOpen(fsys vfs.FS, path string) error {
@@ -211,56 +232,4 @@ func RemoveOpen(fsys vfs.FS, path string) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// SealRange is the part of the log that a segment file stands for: at least what its
-// blocks hold, and the records without entries around them.
-type SealRange struct {
-	FirstIndex, LastIndex  uint64
-	FirstOffset, EndOffset uint64 // [first, end)
-	Chain                  Chain  // of the record LastIndex
-}
-
-// Sealed names a segment file and what it holds; the SEAL record carries it.
-type Sealed struct {
-	SealRange
-	Entries, RawBytes          uint64
-	MinTimestamp, MaxTimestamp int64
-	Digest                     uint64
-	Length                     uint64 // bytes of the file
-	Root                       Root
-}
-
-// FileName is the name of the file in its shard's folder.
-func (s *Sealed) FileName() string {
-	return fmt.Sprintf("seg-%d-%d-%s", s.FirstIndex, s.LastIndex, s.Root)
-}
-
-// Append appends the encoded form to dst.
-func (s *Sealed) Append(dst []byte) []byte {
-	for _, v := range []uint64{s.FirstIndex, s.LastIndex, s.FirstOffset, s.EndOffset, s.Entries, s.RawBytes,
-		uint64(s.MinTimestamp), uint64(s.MaxTimestamp), s.Digest, s.Length} {
-		dst = binary.LittleEndian.AppendUint64(dst, v)
-	}
-	dst = append(dst, s.Chain[:]...)
-	return append(dst, s.Root[:]...)
-}
-
-// SealedSize is the size of an encoded Sealed.
-const SealedSize = 10*8 + 16 + 32
-
-// ParseSealed decodes what Append encoded.
-func ParseSealed(b []byte) (Sealed, error) {
-	if len(b) != SealedSize {
-		return Sealed{}, corrupt("sealed range", "%d bytes, want %d", len(b), SealedSize)
-	}
-	u := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
-	s := Sealed{SealRange: SealRange{FirstIndex: u(0), LastIndex: u(1), FirstOffset: u(2), EndOffset: u(3)},
-		Entries: u(4), RawBytes: u(5), MinTimestamp: int64(u(6)), MaxTimestamp: int64(u(7)), Digest: u(8), Length: u(9)}
-	copy(s.Chain[:], b[80:])
-	copy(s.Root[:], b[96:])
-	if s.LastIndex < s.FirstIndex || s.EndOffset < s.FirstOffset || s.EndOffset-s.FirstOffset < s.Entries || s.Length > maxFile {
-		return Sealed{}, corrupt("sealed range", "records %d to %d, offsets %d to %d", s.FirstIndex, s.LastIndex, s.FirstOffset, s.EndOffset)
-	}
-	return s, nil
 }

@@ -102,8 +102,10 @@ type LineFilter struct {
 	Type   MatchType
 	Values []string // texts (MatchEqual, MatchNotEqual) or RE2 expressions; at least one
 
-	needles [][]byte
-	res     []*regexp.Regexp // unanchored
+	// needles are the texts, or what every match of an expression contains. A line
+	// without any of them does not match. None: every line must be looked at.
+	needles []needle
+	res     []*regexp.Regexp // unanchored; none if the needles decide alone
 }
 
 // NewLineFilter compiles a filter.
@@ -112,9 +114,11 @@ func NewLineFilter(t MatchType, values ...string) (*LineFilter, error) {
 	if len(values) == 0 {
 		return nil, fmt.Errorf("line filter without a value")
 	}
+	var texts [][]byte
+	all := true
 	for _, v := range values {
 		if t == MatchEqual || t == MatchNotEqual {
-			f.needles = append(f.needles, []byte(v))
+			texts = append(texts, []byte(v))
 			continue
 		}
 		re, err := regexp.Compile(v)
@@ -122,25 +126,44 @@ func NewLineFilter(t MatchType, values ...string) (*LineFilter, error) {
 			return nil, err
 		}
 		f.res = append(f.res, re)
+		must := required(v)
+		texts = append(texts, must...)
+		all = all && must != nil
+	}
+	if all {
+		for _, text := range texts {
+			f.needles = append(f.needles, newNeedle(text))
+		}
 	}
 	return f, nil
 }
 
-// Keeps reports whether the filter lets the line through.
-func (f *LineFilter) Keeps(line []byte) bool {
-	negative := f.Type == MatchNotEqual || f.Type == MatchNotRegexp
-	for _, n := range f.needles {
-		if bytes.Contains(line, n) {
-			return !negative
+// negative reports whether the filter drops the lines that match.
+func (f *LineFilter) negative() bool { return f.Type == MatchNotEqual || f.Type == MatchNotRegexp }
+
+// matches reports whether the line holds one of the alternatives.
+func (f *LineFilter) matches(line []byte) bool {
+	found := len(f.needles) == 0
+	for i := range f.needles {
+		if found = bytes.Contains(line, f.needles[i].text); found {
+			break
 		}
 	}
+	return found && f.confirms(line)
+}
+
+// confirms is matches for a line that holds one of the needles.
+func (f *LineFilter) confirms(line []byte) bool {
 	for _, re := range f.res {
 		if re.Match(line) {
-			return !negative
+			return true
 		}
 	}
-	return negative
+	return len(f.res) == 0
 }
+
+// Keeps reports whether the filter lets the line through.
+func (f *LineFilter) Keeps(line []byte) bool { return f.matches(line) != f.negative() }
 
 // Direction is the order in which entries are returned.
 type Direction uint8

@@ -53,7 +53,7 @@ func newQuery(t testing.TB, rng *rand.Rand, entries []Entry) *Query {
 		mt := MatchType(rng.IntN(4))
 		var values []string
 		for range 1 + rng.IntN(3) {
-			values = append(values, needle(rng, pick().Line, mt))
+			values = append(values, randomNeedle(rng, pick().Line, mt))
 		}
 		f, err := NewLineFilter(mt, values...)
 		if err != nil {
@@ -64,8 +64,8 @@ func newQuery(t testing.TB, rng *rand.Rand, entries []Entry) *Query {
 	return q
 }
 
-// needle makes a text or an expression that some lines hold.
-func needle(rng *rand.Rand, line []byte, mt MatchType) string {
+// randomNeedle makes a text or an expression that some lines hold.
+func randomNeedle(rng *rand.Rand, line []byte, mt MatchType) string {
 	text := ""
 	if len(line) > 0 {
 		at := rng.IntN(len(line))
@@ -279,7 +279,7 @@ func sameSeries(t testing.TB, what string, got, want map[string]string) {
 // and whether they are frames, open blocks or sealed ones.
 func TestQ1AgainstRows(t *testing.T) {
 	ctx := context.Background()
-	for seed := range uint64(40) {
+	for seed := range uint64(30) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			rng := seeded(t, seed)
 			g, l := newGenerator(rng), newTestLog(t)
@@ -301,7 +301,7 @@ func TestQ1AgainstRows(t *testing.T) {
 					units["mixed"] = append(units["mixed"], u)
 				}
 			}
-			for range 20 {
+			for range 16 {
 				q := newQuery(t, rng, l.entries)
 				hits := found(q, l.entries)
 				want := answer(q, hits)
@@ -347,6 +347,12 @@ func each(t *testing.T, u Unit, q *Query, hits []Entry) {
 			own = append(own, hits[i])
 		}
 	}
+	a := newAggregation(rand.New(rand.NewPCG(uint64(len(hits)), 1)), []Entry{{Timestamp: lo}, {Timestamp: hi}})
+	p := NewPartial(a)
+	if err := u.Aggregate(context.Background(), q, a, p); err != nil {
+		t.Fatal(err)
+	}
+	sameSeries(t, "one unit: "+describe(q), rendered(p), naive(a, own))
 	sameEntries(t, "one unit: "+describe(q), got, answer(q, own))
 	for i := range got {
 		if got[i].Timestamp < lo || got[i].Timestamp > hi || !named[string(got[i].Stream.AppendKey(nil))] {
@@ -411,5 +417,38 @@ func TestSelectedEntriesStay(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Q1 for a block of many chunks, of lines and of metadata.
+func TestQ1ManyChunks(t *testing.T) {
+	rng := seeded(t, 21)
+	l := newTestLog(t)
+	var streams []*Stream
+	for i := range 7 {
+		streams = append(streams, NewStream("t", Labels{{"app", fmt.Sprint("a", i)}}))
+	}
+	for range 3 {
+		b := &Batch{Streams: streams}
+		for i := range 2500 {
+			line := fmt.Appendf(nil, "%0*d error %x of row %d", 100+rng.IntN(200), i, rng.Uint64(), i)
+			b.Metadata = append(b.Metadata, Labels{{"trace", fmt.Sprintf("%0*x", 100+rng.IntN(200), rng.Uint64())}})
+			b.Rows = append(b.Rows, Row{Timestamp: int64(len(l.entries)*10 + rng.IntN(30_000)), Line: line, Stream: uint32(rng.IntN(7)), Metadata: uint32(1 + i)})
+		}
+		l.append(b)
+	}
+	o := l.open(vfs.NewMem(), "open-1", 1000)
+	defer o.Close()
+	block := o.Blocks()[0]
+	kinds := map[ChunkKind]int{}
+	for _, c := range block.Meta.Chunks {
+		kinds[c.Kind]++
+	}
+	if kinds[ChunkFallback] < 3 || kinds[ChunkMetadata] < 3 {
+		t.Fatalf("chunks %v", kinds)
+	}
+	for range 30 {
+		q := newQuery(t, rng, l.entries)
+		each(t, block, q, found(q, l.entries))
 	}
 }

@@ -1,10 +1,11 @@
 package segment
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"slices"
 	"sort"
+	"strings"
 )
 
 // A Unit is a part of the stored entries that is read as a whole: a block, or a frame
@@ -42,88 +43,191 @@ func (q *Query) less(a, b *Entry) bool {
 	return a.Offset < b.Offset
 }
 
-func (q *Query) sort(entries []Entry) {
-	slices.SortFunc(entries, func(a, b Entry) int {
-		if q.less(&a, &b) {
-			return -1
-		}
-		return 1
-	})
+// A hit is an entry of a unit that a query asks for, before it is put together.
+type hit struct {
+	timestamp int64
+	offset    uint64
+	row       uint32
+	run       uint32
 }
 
-// collect gathers entries and keeps the first Limit of them by the query's order.
+// A collector gathers hits and keeps the first Limit of them by the query's order.
 type collector struct {
-	q       *Query
-	entries []Entry
+	q    *Query
+	hits []hit
 }
 
-func (c *collector) add(e Entry) {
-	c.entries = append(c.entries, e)
-	// A sort for every Limit entries that are dropped is amortised.
-	if l := c.q.Limit; l > 0 && len(c.entries) >= 2*l+1024 {
-		c.q.sort(c.entries)
-		clear(c.entries[l:])
-		c.entries = c.entries[:l]
+func (c *collector) add(h hit) {
+	c.hits = append(c.hits, h)
+	// A sort for every Limit hits that are dropped is amortised.
+	if l := c.q.Limit; l > 0 && len(c.hits) >= 1024 && len(c.hits)/2 >= l {
+		c.hits = c.result()
 	}
 }
 
-func (c *collector) result() []Entry {
-	c.q.sort(c.entries)
-	if l := c.q.Limit; l > 0 && len(c.entries) > l {
-		c.entries = c.entries[:l]
+func (c *collector) result() []hit {
+	slices.SortFunc(c.hits, func(a, b hit) int {
+		if c.q.Direction == Backward {
+			a, b = b, a
+		}
+		if a.timestamp != b.timestamp {
+			return cmp.Compare(a.timestamp, b.timestamp)
+		}
+		return cmp.Compare(a.offset, b.offset)
+	})
+	if l := c.q.Limit; l > 0 && len(c.hits) > l {
+		c.hits = c.hits[:l]
 	}
-	return c.entries
+	return c.hits
 }
 
-// scanLines calls hit for each line lo <= i < hi that the filters keep. The lines stand
+// few reports whether a query may return few of a unit's entries, which then must not
+// hold the memory of all.
+func (q *Query) few() bool { return q.Limit > 0 || len(q.Filters) > 0 }
+
+// own returns a copy of metadata that shares no memory with it.
+func (l Labels) own() Labels {
+	if l == nil {
+		return nil
+	}
+	out := make(Labels, len(l))
+	for i, p := range l {
+		out[i] = Label{strings.Clone(p.Name), strings.Clone(p.Value)}
+	}
+	return out
+}
+
+// scanLines calls keep for each line lo <= i < hi that the filters keep. The lines stand
 // one behind the other in text, and line i ends at ends[i].
-func scanLines(filters []*LineFilter, text []byte, ends []uint32, lo, hi int, hit func(i int)) {
-	if lo >= hi {
-		return
-	}
-	if len(filters) == 0 {
+func scanLines(filters []*LineFilter, text []byte, ends []uint32, lo, hi int, keep func(i int)) {
+	driver := chooseDriver(filters)
+	if driver < 0 {
 		for i := lo; i < hi; i++ {
-			hit(i)
-		}
-		return
-	}
-	start := func(i int) uint32 {
-		if i == 0 {
-			return 0
-		}
-		return ends[i-1]
-	}
-	keeps := func(filters []*LineFilter, line []byte) bool {
-		for _, f := range filters {
-			if !f.Keeps(line) {
-				return false
+			if keepsAll(filters, -1, lineAt(text, ends, i)) {
+				keep(i)
 			}
 		}
-		return true
+		return
 	}
 	// One search over all lines is many times faster than one for each of them.
-	first := filters[0]
-	if first.Type == MatchEqual && len(first.needles) == 1 && len(first.needles[0]) > 0 {
-		needle := first.needles[0]
-		for i := lo; i < hi; {
-			at := int(start(i))
-			found := bytes.Index(text[at:ends[hi-1]], needle)
-			if found < 0 {
-				return
-			}
-			at += found
-			i += sort.Search(hi-i, func(k int) bool { return int(ends[i+k]) > at })
-			// A find that crosses a line's end is none, and no later one begins before that end.
-			if at+len(needle) <= int(ends[i]) && keeps(filters[1:], text[start(i):ends[i]]) {
-				hit(i)
-			}
-			i++
-		}
-		return
-	}
+	f := filters[driver]
+	search := newSearch(f.needles, text, ends, lo, hi)
 	for i := lo; i < hi; i++ {
-		if keeps(filters, text[start(i):ends[i]]) {
-			hit(i)
+		found := search.next(i)
+		if f.negative() {
+			// Lines up to the next find match nothing of the driver, and so stay.
+			for ; i < found; i++ {
+				if keepsAll(filters, driver, lineAt(text, ends, i)) {
+					keep(i)
+				}
+			}
+		}
+		if i = found; i == hi {
+			return
+		}
+		if line := lineAt(text, ends, i); f.confirms(line) != f.negative() && keepsAll(filters, driver, line) {
+			keep(i)
 		}
 	}
+}
+
+func lineAt(text []byte, ends []uint32, i int) []byte {
+	start := uint32(0)
+	if i > 0 {
+		start = ends[i-1]
+	}
+	return text[start:ends[i]]
+}
+
+// chooseDriver returns the filter whose needles are searched for first: one that leaves
+// few lines to the others. -1 if no filter has needles that help.
+func chooseDriver(filters []*LineFilter) int {
+	const positive = 1 << 16 // a filter that keeps what it finds goes before all others
+	best, bestScore := -1, 0
+	for i, f := range filters {
+		if len(f.needles) == 0 || len(f.needles) > maxNeedles {
+			continue
+		}
+		score := positive
+		for _, n := range f.needles {
+			score = min(score, len(n.text))
+		}
+		if score == 0 { // on every line
+			continue
+		}
+		if !f.negative() {
+			score += positive
+		}
+		if score > bestScore {
+			best, bestScore = i, score
+		}
+	}
+	return best
+}
+
+// keepsAll reports whether all filters but one keep the line.
+func keepsAll(filters []*LineFilter, but int, line []byte) bool {
+	for i, f := range filters {
+		if i != but && !f.Keeps(line) {
+			return false
+		}
+	}
+	return true
+}
+
+// A search finds the lines that hold one of some needles, front to back.
+type search struct {
+	needles []needle
+	text    []byte
+	ends    []uint32
+	hi      int
+	at      [maxNeedles]int // for each needle the next line that holds it
+}
+
+func newSearch(needles []needle, text []byte, ends []uint32, lo, hi int) *search {
+	s := &search{needles: needles, text: text, ends: ends, hi: hi}
+	for k := range needles {
+		s.at[k] = s.find(&needles[k], lo)
+	}
+	return s
+}
+
+// next returns the first line from i on that holds a needle, or hi.
+func (s *search) next(i int) int {
+	first := s.hi
+	for k := range s.needles {
+		if s.at[k] < i {
+			s.at[k] = s.find(&s.needles[k], i)
+		}
+		first = min(first, s.at[k])
+	}
+	return first
+}
+
+// find returns the first line from i on that holds the needle, or hi.
+func (s *search) find(n *needle, i int) int {
+	for i < s.hi {
+		at := 0
+		if i > 0 {
+			at = int(s.ends[i-1])
+		}
+		found := n.index(s.text[at:s.ends[s.hi-1]])
+		if found < 0 {
+			return s.hi
+		}
+		at += found
+		// The line that holds the byte at: gallop, since it is near or far.
+		step := 1
+		for i+step < s.hi && int(s.ends[i+step-1]) <= at {
+			i += step
+			step *= 2
+		}
+		i += sort.Search(min(step, s.hi-i), func(k int) bool { return int(s.ends[i+k]) > at })
+		// A find that crosses a line's end is none, and no later one begins before that end.
+		if at+len(n.text) <= int(s.ends[i]) {
+			return i
+		}
+		i++
+	}
+	return s.hi
 }

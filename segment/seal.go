@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -8,20 +9,27 @@ import (
 	"io/fs"
 	"math"
 	"path"
+	"slices"
 
 	"github.com/logcluster/logcluster/internal/vfs"
 )
 
-// Seal finishes the file: tables, leaves, trailer and header, read back from the disk
-// and compared, synced, and renamed to its final name in the same folder. The open
-// segment's blocks can be read on until Close; open-N.aux stays until RemoveOpen. After an
-// error the open segment must be closed and begun anew.
-func (o *Open) Seal(r SealRange) (sealed Sealed, err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("sealing %q: %w", o.path, err)
-		}
-	}()
+// Seal finishes the file: tables, header, leaves and trailer, read back from the disk and
+// compared, synced, and renamed to its final name in the same folder. open-N.aux stays
+// until RemoveOpen.
+//
+// The blocks may be read all the while and after it, until Close. After an error the
+// open segment must be closed and begun anew; the final name may exist all the same,
+// and then the file is whole.
+func (o *Open) Seal(r SealRange) (Sealed, error) {
+	sealed, err := o.seal(r)
+	if err != nil {
+		return Sealed{}, fmt.Errorf("sealing %q: %w", o.path, err)
+	}
+	return sealed, nil
+}
+
+func (o *Open) seal(r SealRange) (Sealed, error) {
 	if len(o.blocks) == 0 {
 		return Sealed{}, errors.New("there is no block: a range without entries is not sealed")
 	}
@@ -37,8 +45,8 @@ func (o *Open) Seal(r SealRange) (sealed Sealed, err error) {
 	if _, err := o.file.WriteAt(h.encode(), 0); err != nil {
 		return Sealed{}, err
 	}
-	// The leaves are hashes of what the disk gives back, block by block compared with
-	// its checksums: what was written in between cannot have changed unseen.
+	// The leaves are hashes of what the disk gives back. readBack compares the same bytes
+	// with the chunks' checksums: what changed since they were written is found.
 	end := o.size + uint64(len(tables))
 	leaves, err := hashExtents(o.file, end)
 	if err != nil {
@@ -57,16 +65,16 @@ func (o *Open) Seal(r SealRange) (sealed Sealed, err error) {
 	if err := o.file.Sync(); err != nil {
 		return Sealed{}, err
 	}
-	sealed = t.sealed(length)
+	sealed := t.sealed(length)
 	if err := o.readBack(sealed); err != nil {
 		return Sealed{}, fmt.Errorf("reading back: %w", err)
 	}
-	// The file is renamed through a handle of its own: readers go on with the first.
-	second, err := o.fs.OpenReadWrite(o.path)
-	if err != nil {
+	// The file stays open under its new name: queries read the blocks.
+	dir := path.Dir(o.path)
+	if err := o.fs.Rename(o.path, path.Join(dir, sealed.FileName())); err != nil {
 		return Sealed{}, err
 	}
-	return sealed, vfs.CommitFile(o.fs, second, o.path, path.Join(path.Dir(o.path), sealed.FileName()))
+	return sealed, o.fs.SyncDir(dir)
 }
 
 func (o *Open) trailer(r SealRange) trailer {
@@ -107,7 +115,8 @@ func (o *Open) appendTables(t *trailer) ([]byte, error) {
 	return out, add(extentIndex, ChunkIndex, index)
 }
 
-// readBack opens the finished file and checks every chunk of it and every leaf.
+// readBack opens the finished file, checks every chunk of it and every leaf, and
+// compares its tables with those in memory.
 func (o *Open) readBack(want Sealed) error {
 	s, err := openSealed(o.file, o.path)
 	if err != nil {
@@ -115,6 +124,14 @@ func (o *Open) readBack(want Sealed) error {
 	}
 	if s.Sealed != want {
 		return corrupt("segment file", "it says to be %+v, want %+v", s.Sealed, want)
+	}
+	if !slices.EqualFunc(s.Streams(), o.streams.Streams, (*Stream).Equal) {
+		return corrupt("segment file", "its streams are not those of the blocks")
+	}
+	for i, b := range s.Blocks {
+		if !bytes.Equal(b.Meta.append(nil), o.blocks[i].Meta.append(nil)) {
+			return corrupt("segment file", "the directory of block %d is not the one of the block", i)
+		}
 	}
 	return s.checkChunks()
 }

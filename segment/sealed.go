@@ -1,11 +1,67 @@
 package segment
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/logcluster/logcluster/internal/vfs"
 )
+
+// SealRange is the part of the log that a segment file stands for: at least what its
+// blocks hold, and the records without entries around them.
+type SealRange struct {
+	FirstIndex, LastIndex  uint64
+	FirstOffset, EndOffset uint64 // [first, end)
+	Chain                  Chain  // of the record LastIndex
+}
+
+// Sealed names a segment file and what it holds; the SEAL record carries it.
+type Sealed struct {
+	SealRange
+	Entries, RawBytes          uint64
+	MinTimestamp, MaxTimestamp int64
+	Digest                     uint64
+	Length                     uint64 // bytes of the file
+	Root                       Root
+}
+
+// FileName is the name of the file in its shard's folder.
+func (s *Sealed) FileName() string {
+	return fmt.Sprintf("seg-%d-%d-%s", s.FirstIndex, s.LastIndex, s.Root)
+}
+
+// Append appends the encoded form to dst.
+func (s *Sealed) Append(dst []byte) []byte {
+	for _, v := range []uint64{s.FirstIndex, s.LastIndex, s.FirstOffset, s.EndOffset, s.Entries, s.RawBytes,
+		uint64(s.MinTimestamp), uint64(s.MaxTimestamp), s.Digest, s.Length} {
+		dst = binary.LittleEndian.AppendUint64(dst, v)
+	}
+	dst = append(dst, s.Chain[:]...)
+	return append(dst, s.Root[:]...)
+}
+
+// SealedSize is the size of an encoded Sealed.
+const SealedSize = 10*8 + 16 + 32
+
+// ParseSealed decodes what Append encoded.
+func ParseSealed(b []byte) (Sealed, error) {
+	if len(b) != SealedSize {
+		return Sealed{}, corrupt("sealed range", "%d bytes, want %d", len(b), SealedSize)
+	}
+	u := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
+	s := Sealed{SealRange: SealRange{FirstIndex: u(0), LastIndex: u(1), FirstOffset: u(2), EndOffset: u(3)},
+		Entries: u(4), RawBytes: u(5), MinTimestamp: int64(u(6)), MaxTimestamp: int64(u(7)), Digest: u(8), Length: u(9)}
+	copy(s.Chain[:], b[80:])
+	copy(s.Root[:], b[96:])
+	if s.LastIndex < s.FirstIndex || s.EndOffset < s.FirstOffset || s.EndOffset-s.FirstOffset < s.Entries || s.Entries == 0 ||
+		s.MaxTimestamp < s.MinTimestamp || s.Length > maxFile {
+		return Sealed{}, corrupt("sealed range", "records %d to %d, offsets %d to %d, %d entries from %d to %d, %d bytes",
+			s.FirstIndex, s.LastIndex, s.FirstOffset, s.EndOffset, s.Entries, s.MinTimestamp, s.MaxTimestamp, s.Length)
+	}
+	return s, nil
+}
 
 // A Segment is a sealed file, open for reading. It is immutable and safe for
 // concurrent use.
@@ -17,6 +73,7 @@ type Segment struct {
 	path   string
 	file   vfs.File
 	header fileHeader
+	leaves []byte
 	end    trailer
 }
 
@@ -41,36 +98,37 @@ func (s *Segment) Close() error { return s.file.Close() }
 func (s *Segment) Path() string { return s.path }
 
 func openSealed(f vfs.File, path string) (*Segment, error) {
+	s, err := openEnds(f, path)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.loadTables()
+}
+
+// openEnds reads header, trailer and leaf hashes.
+func openEnds(f vfs.File, path string) (*Segment, error) {
 	s := &Segment{path: path, file: f}
 	size, err := f.Size()
 	if err != nil {
 		return nil, err
 	}
-	damaged := func(at int64, what string, err error) error {
-		return &CorruptError{Path: path, Offset: at, What: what, Err: err}
-	}
+	damaged := func(at int64, what string, err error) error { return damaged(path, at, what, err) }
 	if size < fileHeaderSize+trailerSize || size > maxFile {
 		return nil, damaged(0, "segment file", fmt.Errorf("%d bytes long", size))
 	}
 	b := make([]byte, trailerSize)
 	if err := readFull(f, b[:fileHeaderSize], 0); err != nil {
-		return nil, err
+		return nil, damaged(0, "segment header", err)
 	}
 	if s.header, err = parseFileHeader(b[:fileHeaderSize]); err != nil {
-		if errors.Is(err, ErrVersion) {
-			return nil, fmt.Errorf("%q: %w", path, err)
-		}
 		return nil, damaged(0, "segment header", err)
 	}
 	trailerAt := size - trailerSize
 	if err := readFull(f, b, trailerAt); err != nil {
-		return nil, err
+		return nil, damaged(trailerAt, "segment trailer", err)
 	}
 	t, err := parseTrailer(b)
 	if err != nil {
-		if errors.Is(err, ErrVersion) {
-			return nil, fmt.Errorf("%q: %w", path, err)
-		}
 		return nil, damaged(trailerAt, "segment trailer", err)
 	}
 	leavesAt := t.Extents[extentLeaves]
@@ -80,17 +138,14 @@ func openSealed(f vfs.File, path string) (*Segment, error) {
 	}
 	leaves := make([]byte, leavesAt.Length)
 	if err := readFull(f, leaves, int64(leavesAt.Offset)); err != nil {
-		return nil, err
+		return nil, damaged(int64(leavesAt.Offset), "leaf hashes", err)
 	}
 	if root := rootOf(leaves, b); root != t.Root {
 		return nil, damaged(int64(leavesAt.Offset), "leaf hashes", fmt.Errorf("root %s, want %s", root, t.Root))
 	}
-	s.end, s.LogID, s.Sealed = t, t.LogID, t.sealed(uint64(size))
+	s.leaves, s.end, s.LogID, s.Sealed = leaves, t, t.LogID, t.sealed(uint64(size))
 	if s.header.FirstOffset != t.FirstOffset || s.header.Entries != t.Rows {
 		return nil, damaged(0, "segment header", errors.New("its counts are not those of the trailer"))
-	}
-	if err := s.loadTables(); err != nil {
-		return nil, err
 	}
 	return s, nil
 }
@@ -102,7 +157,7 @@ func (s *Segment) loadTables() error {
 	read := func(extent int, kind ChunkKind) ([]byte, error) {
 		e := s.end.Extents[extent]
 		ref := ChunkRef{Kind: kind, Offset: e.Offset, Encoded: e.Length - chunkHeaderSize}
-		if e.Length < chunkHeaderSize || ref.Encoded > maxChunk || e.Offset%8 != 0 || e.Offset < fileHeaderSize || e.Offset+ref.size() > limit {
+		if e.Length < chunkHeaderSize || ref.Encoded > maxChunk || e.Offset%8 != 0 || e.Offset < fileHeaderSize || e.Offset > limit || e.Offset+ref.size() > limit {
 			return nil, chunks.damage(&ref, fmt.Errorf("extent of %d bytes at %d", e.Length, e.Offset))
 		}
 		h, err := chunks.header(kind, e.Offset)
@@ -117,8 +172,11 @@ func (s *Segment) loadTables() error {
 		return err
 	}
 	r := reader{b: raw}
-	streams, err := parseStreams(&r)
-	if err = errors.Join(err, r.done()); err != nil {
+	streams, err := parseStreams(&r, 0)
+	if err == nil {
+		err = r.done()
+	}
+	if err != nil {
 		return &CorruptError{Path: s.path, Offset: int64(s.end.Extents[extentStreams].Offset), What: "STREAMS chunk", Err: err}
 	}
 	if raw, err = read(extentIndex, ChunkIndex); err != nil {
@@ -127,7 +185,10 @@ func (s *Segment) loadTables() error {
 	file := &blockFile{chunks: chunks, streams: streams}
 	r = reader{b: raw}
 	err = s.parseIndex(&r, file, min(limit, s.end.Extents[extentStreams].Offset))
-	if err = errors.Join(err, r.done()); err != nil {
+	if err == nil {
+		err = r.done()
+	}
+	if err != nil {
 		return &CorruptError{Path: s.path, Offset: int64(s.end.Extents[extentIndex].Offset), What: "INDEX chunk", Err: err}
 	}
 	return nil
@@ -139,13 +200,14 @@ func (s *Segment) parseIndex(r *reader, file *blockFile, limit uint64) error {
 		return fmt.Errorf("%d blocks, want %d", n, s.end.Blocks)
 	}
 	var rows, raw, digest uint64
+	smallest, largest := int64(math.MaxInt64), int64(math.MinInt64)
 	next, offset, at := s.FirstIndex, s.FirstOffset, uint64(fileHeaderSize)
 	for i := range int(n) {
 		m, err := parseBlockMeta(r, len(file.streams), limit)
 		if err != nil {
 			return err
 		}
-		if int(m.Number) != i || m.FirstIndex < next || m.LastIndex < m.FirstIndex || m.LastIndex > s.LastIndex || m.FirstOffset < offset || m.EndOffset > s.EndOffset {
+		if int(m.Number) != i || m.FirstIndex < next || m.LastIndex > s.LastIndex || m.FirstOffset < offset || m.EndOffset > s.EndOffset {
 			return fmt.Errorf("block %d of records %d to %d is out of order", m.Number, m.FirstIndex, m.LastIndex)
 		}
 		// Chunks stand one behind the other, so that no byte is outside all of them.
@@ -159,10 +221,12 @@ func (s *Segment) parseIndex(r *reader, file *blockFile, limit uint64) error {
 		rows += uint64(m.Rows)
 		raw += m.RawBytes
 		digest += m.Digest
+		smallest, largest = min(smallest, m.MinTimestamp), max(largest, m.MaxTimestamp)
 		s.Blocks = append(s.Blocks, &Block{Meta: m, file: file})
 	}
-	if rows != s.Entries || raw != s.RawBytes || digest != s.Digest {
-		return fmt.Errorf("%d rows of %d bytes, want %d of %d", rows, raw, s.Entries, s.RawBytes)
+	if rows != s.Entries || raw != s.RawBytes || digest != s.Digest || smallest != s.MinTimestamp || largest != s.MaxTimestamp {
+		return fmt.Errorf("%d rows of %d bytes from %d to %d with digest %#x, want %d of %d from %d to %d with %#x",
+			rows, raw, smallest, largest, digest, s.Entries, s.RawBytes, s.MinTimestamp, s.MaxTimestamp, s.Digest)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 type StreamTable struct {
 	Streams []*Stream
 	refs    map[string]uint32 // by canonical form
+	bytes   uint64            // of the canonical forms
 }
 
 // Ref returns the number of a stream, which is added if it is new.
@@ -23,6 +24,7 @@ func (t *StreamTable) Ref(s *Stream, scratch *[]byte) uint32 {
 	}
 	ref := uint32(len(t.Streams))
 	t.refs[string(key)] = ref
+	t.bytes += uint64(len(key))
 	t.Streams = append(t.Streams, s)
 	return ref
 }
@@ -46,17 +48,30 @@ func appendStreams(dst []byte, streams []*Stream) []byte {
 	return dst
 }
 
-func parseStreams(r *reader) ([]*Stream, error) {
+// Limits of the streams of a segment. The bytes are those of the canonical forms: what
+// is in front-coded form on disk is whole in memory.
+const (
+	maxStreams     = 1 << 20
+	maxStreamBytes = 64 << 20
+)
+
+// parseStreams decodes what appendStreams encoded. held is how many bytes of canonical
+// forms the caller has already.
+func parseStreams(r *reader, held uint64) ([]*Stream, error) {
 	// Every stream takes at least two bytes.
-	streams := make([]*Stream, 0, r.uvarint(min(maxStreams, uint64(len(r.b))/2)))
+	n := r.uvarint(min(maxStreams, uint64(len(r.b))/2))
+	streams := make([]*Stream, 0, n)
 	var key []byte
-	for range cap(streams) {
+	for range n {
 		shared := r.uvarint(uint64(len(key)))
 		rest := r.bytes(uint64(len(r.b)))
 		if r.err != nil {
 			break
 		}
 		key = append(key[:shared], rest...)
+		if held += uint64(len(key)); held > maxStreamBytes {
+			return nil, fmt.Errorf("streams of more than %d bytes", maxStreamBytes)
+		}
 		s, err := ParseStream(key)
 		if err != nil {
 			return nil, err

@@ -73,6 +73,9 @@ func (w *waiter) wait(ctx context.Context) error {
 	}
 }
 
+// frameMemory is about what a frame that no block holds takes in memory.
+const frameMemory = 512
+
 // queueLimit bounds the payload bytes that wait for the next group.
 const queueLimit = 32 << 20
 
@@ -101,7 +104,7 @@ func (s *Shard) Append(ctx context.Context, frames []*segment.Frame) (segment.Po
 		return segment.Position{}, false, err
 	}
 	w := newWaiter()
-	duplicate := true
+	duplicate := len(frames) > 0
 	position := segment.Position{Shard: s.o.Number, Epoch: s.leading}
 	for _, f := range frames {
 		if f.Header.Key != (segment.Key{}) {
@@ -130,7 +133,7 @@ func (s *Shard) Append(ctx context.Context, frames []*segment.Frame) (segment.Po
 	if wait {
 		if err := w.wait(ctx); err != nil {
 			if ctx.Err() != nil {
-				err = fmt.Errorf("not committed in time, it may be stored or not: %w", err)
+				err = s.unavailable(fmt.Errorf("not committed in time, it may be stored or not: %w", err))
 			}
 			return segment.Position{}, false, err
 		}
@@ -149,9 +152,11 @@ func (s *Shard) admitLocked(ctx context.Context) error {
 			return s.unavailable(s.failure)
 		case s.closing:
 			return s.unavailable(ErrClosed)
-		case s.leading == 0:
+		case s.leading == 0 || !s.serving:
+			// Before the barrier is committed, the keys of what the log ends with are not
+			// known yet.
 			return s.unavailable(ErrNotOwner)
-		case s.queued < queueLimit && s.backlog < s.o.MaxBacklog:
+		case s.queued < queueLimit && s.backlog+int64(len(s.view.frames))*frameMemory < s.o.MaxBacklog:
 			return nil
 		case ctx.Err() != nil:
 			return &Unavailable{Shard: s.o.Number, After: 2 * time.Second, Err: errors.Join(ErrBacklog, ctx.Err())}

@@ -17,7 +17,7 @@ func (s *Shard) writeLoop() {
 	var buf []byte
 	for {
 		s.mu.Lock()
-		for s.failure == nil && (len(s.queue) == 0 && !s.closing || s.fenced) {
+		for s.failure == nil && (len(s.queue) == 0 && !s.closing || s.fences > 0) {
 			s.work.Wait()
 		}
 		if s.failure != nil || len(s.queue) == 0 && s.closing {
@@ -26,6 +26,7 @@ func (s *Shard) writeLoop() {
 		}
 		group := s.takeGroupLocked()
 		s.writing = true
+		s.room.Broadcast()
 		s.mu.Unlock()
 
 		var err error
@@ -39,6 +40,9 @@ func (s *Shard) writeLoop() {
 		s.mu.Lock()
 		s.writing = false
 		s.room.Broadcast()
+		if err == nil {
+			err = s.failure // the filler's: what it synced may be what was written here
+		}
 		if err != nil {
 			for _, it := range group {
 				it.finish(s.unavailable(errors.Join(ErrFailed, err)))
@@ -49,14 +53,8 @@ func (s *Shard) writeLoop() {
 		}
 		s.durable = s.end.index - 1
 		s.unapplied = append(s.unapplied, group...)
-		if s.leading != 0 {
-			s.commitLocked(s.quorum(s.durable))
-		} else {
-			// A fence came while the group was written: it must not be acknowledged.
-			for _, it := range group {
-				it.finish(s.unavailable(ErrNotOwner))
-			}
-		}
+		// Fence waits for the end of a group: the epoch is still the one it was written in.
+		s.commitLocked(s.quorum(s.durable))
 		s.mu.Unlock()
 		if cap(buf) > 4<<20 {
 			buf = nil
@@ -91,7 +89,7 @@ func (s *Shard) writeGroup(buf []byte, group []*item) ([]byte, error) {
 	number := s.group + 1
 	s.mu.Unlock()
 	if epoch == 0 {
-		return buf, ErrNotOwner
+		return buf, ErrNotOwner // it failed meanwhile
 	}
 	buf = buf[:0]
 	at := tail.end
@@ -116,8 +114,11 @@ func (s *Shard) writeGroup(buf []byte, group []*item) ([]byte, error) {
 	if err := tail.file.Sync(); err != nil {
 		return buf, fmt.Errorf("syncing the log: %w", err)
 	}
+	if err := s.fill.settle(); err != nil {
+		return buf, fmt.Errorf("syncing the log beside the writer: %w", err)
+	}
 	s.o.ObserveFsync(time.Since(start).Seconds())
-	mark := Mark{File: tail.number, Position: at + int64(len(buf)), Epoch: epoch, Index: end.index - 1, NextOffset: end.offset, Chain: end.chain, Group: number}
+	mark := Mark{LogID: s.o.Ident.LogID, File: tail.number, Position: at + int64(len(buf)), Epoch: epoch, Index: end.index - 1, NextOffset: end.offset, Chain: end.chain, Group: number}
 	if err := s.o.Floor.Set(s.o.Number, mark); err != nil {
 		return buf, fmt.Errorf("marking what is synced: %w", err)
 	}
@@ -193,7 +194,7 @@ func (s *Shard) saveManifest() error {
 	s.manifestSequence++
 	m := &manifest{Sequence: s.manifestSequence, State: s.state, Damages: s.damages}
 	for _, t := range s.tails {
-		m.Tails = append(m.Tails, manifestTail{t.number, t.first.index})
+		m.Tails = append(m.Tails, manifestTail{t.number, t.first})
 	}
 	b := m.encode()
 	s.mu.Unlock()

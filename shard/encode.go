@@ -3,6 +3,7 @@ package shard
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,7 +16,7 @@ type Encoders struct {
 	mu      sync.Mutex
 	wake    *sync.Cond
 	tasks   []encodeTask
-	running map[*Shard]int
+	running map[*Shard]bool
 	closed  bool
 	wg      sync.WaitGroup
 }
@@ -27,7 +28,7 @@ type encodeTask struct {
 
 // NewEncoders starts n encoders. Close them after the shards that use them.
 func NewEncoders(n int) *Encoders {
-	e := &Encoders{running: map[*Shard]int{}}
+	e := &Encoders{running: map[*Shard]bool{}}
 	e.wake = sync.NewCond(&e.mu)
 	for range n {
 		e.wg.Go(e.work)
@@ -41,23 +42,29 @@ func (e *Encoders) work() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for {
-		for len(e.tasks) == 0 && !e.closed {
+		next := e.nextLocked()
+		for next < 0 && !e.closed {
 			e.wake.Wait()
+			next = e.nextLocked()
 		}
 		if e.closed {
 			return
 		}
-		t := e.tasks[0]
-		e.tasks = e.tasks[1:]
-		e.running[t.shard]++
+		t := e.tasks[next]
+		e.tasks = slices.Delete(e.tasks, next, next+1)
+		e.running[t.shard] = true
 		e.mu.Unlock()
 		t.run(scratch)
 		e.mu.Lock()
-		if e.running[t.shard]--; e.running[t.shard] == 0 {
-			delete(e.running, t.shard)
-		}
+		delete(e.running, t.shard)
 		e.wake.Broadcast()
 	}
+}
+
+// nextLocked returns the oldest task whose shard no other encoder works for, or -1: two
+// tasks of one shard would wait for each other, and keep all other shards waiting.
+func (e *Encoders) nextLocked() int {
+	return slices.IndexFunc(e.tasks, func(t encodeTask) bool { return !e.running[t.shard] })
 }
 
 // do runs a task of a shard on one of the encoders, later.
@@ -72,14 +79,8 @@ func (e *Encoders) do(s *Shard, run func(*segment.BlockEncoder)) {
 func (e *Encoders) forget(s *Shard) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	kept := e.tasks[:0]
-	for _, t := range e.tasks {
-		if t.shard != s {
-			kept = append(kept, t)
-		}
-	}
-	e.tasks = kept
-	for e.running[s] > 0 {
+	e.tasks = slices.DeleteFunc(e.tasks, func(t encodeTask) bool { return t.shard == s })
+	for e.running[s] {
 		e.wake.Wait()
 	}
 }
@@ -105,10 +106,14 @@ func (s *Shard) scheduleLocked() {
 	}
 	s.encodeDue = true
 	s.o.Encoders.do(s, func(e *segment.BlockEncoder) {
-		err := s.encodeBlock(e, ^uint64(0))
+		full, err := s.encodeBlock(e)
 		s.mu.Lock()
 		s.encodeDue = false
-		if err == nil && s.blockDueLocked() {
+		switch {
+		case err != nil:
+		case full:
+			s.sealLaterLocked()
+		case s.blockDueLocked():
 			s.scheduleLocked()
 		}
 		s.mu.Unlock()
@@ -122,38 +127,41 @@ func (s *Shard) scheduleLocked() {
 // they are safe and found; the open segment is begun anew.
 func (s *Shard) encodeFailed(err error) {
 	s.o.Logger.Sugar().Errorw("encoding a block; its entries stay in the log's tail", "shard", s.o.Number, "error", err)
-	if errors.Is(err, segment.ErrCorrupt) {
+	if errors.Is(err, errTailRead) && errors.Is(err, segment.ErrCorrupt) {
 		// Reading the tail again will not help: the shard is opened again and finds the
 		// damage by the rules.
 		s.fail(err)
 	}
 }
 
-// encodeBlock encodes one block of the oldest entries that are in none, up to the
-// record `last`.
-func (s *Shard) encodeBlock(e *segment.BlockEncoder, last uint64) error {
+// errTailRead: a record could not be read from the tail to be encoded.
+var errTailRead = errors.New("reading the tail")
+
+// encodeBlock encodes one block of the oldest entries that are in none. It reports
+// whether the open segment is full, and does nothing then.
+func (s *Shard) encodeBlock(e *segment.BlockEncoder) (full bool, err error) {
 	s.sealMu.Lock()
 	defer s.sealMu.Unlock()
-	return s.encodeBlockHeld(e, last)
+	return s.encodeBlockHeld(e, ^uint64(0))
 }
 
-// encodeBlockHeld is encodeBlock with sealMu held.
-func (s *Shard) encodeBlockHeld(e *segment.BlockEncoder, last uint64) error {
+// encodeBlockHeld is encodeBlock with sealMu held, for records up to `last`.
+func (s *Shard) encodeBlockHeld(e *segment.BlockEncoder, last uint64) (full bool, err error) {
 	s.mu.Lock()
 	frames := s.view.frames
 	s.mu.Unlock()
 	if len(frames) == 0 || frames[0].Header.Index > last {
-		return nil
+		return false, nil
 	}
 	if s.open == nil {
 		o, err := segment.CreateOpen(s.o.FS, s.openPath(frames[0].Header.Index), s.o.Ident.LogID)
 		if err != nil {
-			return err
+			return false, err
 		}
 		s.setOpen(o)
 	}
 	if s.open.Full() {
-		return nil // the seal is due
+		return true, nil
 	}
 	first := &frames[0].Header
 	e.Reset(uint16(len(s.open.Blocks())), first.Index, first.Offset)
@@ -164,14 +172,14 @@ func (s *Shard) encodeBlockHeld(e *segment.BlockEncoder, last uint64) error {
 		f := frames[n]
 		payload, err := f.load()
 		if err != nil {
-			return err
+			return false, fmt.Errorf("%w: %w", errTailRead, err)
 		}
 		data, err := decoder.Decode(&f.Header, payload)
 		if err != nil {
-			return fmt.Errorf("record %d of %q: %w", f.Header.Index, f.tail.path, err)
+			return false, fmt.Errorf("record %d of %q: %w", f.Header.Index, f.tail.path, err)
 		}
 		if err := e.Add(&f.Header, data, s.open.Streams()); err != nil {
-			return err
+			return false, err
 		}
 		raw += int64(f.Header.RawLength)
 		rows += int64(f.Header.Count)
@@ -179,7 +187,7 @@ func (s *Shard) encodeBlockHeld(e *segment.BlockEncoder, last uint64) error {
 	}
 	block, err := s.open.Append(e)
 	if err != nil {
-		return errors.Join(err, s.dropOpen())
+		return false, s.dropOpen(err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -192,7 +200,7 @@ func (s *Shard) encodeBlockHeld(e *segment.BlockEncoder, last uint64) error {
 		s.frameAt = time.Now()
 	}
 	s.room.Broadcast()
-	return nil
+	return false, nil
 }
 
 func (s *Shard) openPath(first uint64) string { return fmt.Sprintf("%s/open-%d", s.o.Dir, first) }
@@ -205,21 +213,20 @@ func (s *Shard) setOpen(o *segment.Open) {
 	s.mu.Unlock()
 }
 
-// dropOpen throws the open segment away after an error. Its entries are taken from the
-// tail again.
-func (s *Shard) dropOpen() error {
+// dropOpen throws the open segment away after an error, which it returns: its files are never synced
+// again (H13). Its entries are taken from the tail again; if readers see blocks of it,
+// only after the shard is opened again, since the frames of these are no longer listed.
+func (s *Shard) dropOpen(cause error) error {
 	s.mu.Lock()
-	open := s.open
-	s.open = nil
-	blocks := len(s.view.blocks)
+	open, seen := s.open, len(s.view.blocks) > 0
+	if !seen {
+		s.open = nil
+	}
 	s.mu.Unlock()
-	if open == nil {
-		return nil
+	err := errors.Join(cause, segment.RemoveOpen(s.o.FS, open.Path()))
+	if seen {
+		s.fail(fmt.Errorf("the open segment is lost: %w", err))
+		return err
 	}
-	err := errors.Join(open.release(), segment.RemoveOpen(s.o.FS, open.Path()))
-	if blocks > 0 {
-		// Their frames are no longer listed: opening the shard again lists them.
-		s.fail(fmt.Errorf("the open segment is lost: %w", errors.Join(ErrFailed, err)))
-	}
-	return err
+	return errors.Join(err, open.release())
 }

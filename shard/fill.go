@@ -3,6 +3,7 @@ package shard
 import (
 	"errors"
 	"sync"
+	"syscall"
 
 	"github.com/logcluster/logcluster/internal/vfs"
 )
@@ -13,20 +14,29 @@ const (
 	fillFrom  = 64 << 10  // a tail shorter than this belongs to a quiet shard and is not filled
 )
 
+// zeros is what a filler writes. It is never written to.
+var zeros [fillStep]byte
+
 // A filler writes zeros ahead of the end of the tail: an fdatasync of a write that does
 // not make the file longer is a third faster, since no size has to reach the disk. It
-// works beside the writer, on a file handle of its own: an fsync error is reported once
-// to each handle, and the writer must not miss one.
+// works beside the writer, on a file handle of its own.
+//
+// Its fsync may fail on what the writer has written, and the writer's own fsync then
+// succeed (D6 of package vfs). So the writer settles with it before it answers anybody.
 type filler struct {
 	fs   vfs.FS
 	fail func(error)
+	wg   sync.WaitGroup
+
+	// syncMu is held over an fsync, until its error is noted. Before mu.
+	syncMu sync.Mutex
 
 	mu     sync.Mutex
-	wg     sync.WaitGroup
 	path   string
 	file   vfs.File
 	filled int64 // zeros, or data, stand up to here
 	busy   bool
+	full   bool // the disk is: this file is filled no more
 	err    error
 }
 
@@ -34,23 +44,18 @@ type filler struct {
 func (f *filler) ahead(path string, end int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if end < fillFrom || f.busy || f.err != nil || f.path == path && f.filled-end > fillAhead {
+	if end < fillFrom || f.busy || f.full || f.err != nil || f.path == path && f.filled-end > fillAhead {
 		return
 	}
-	f.busy = true
-	from := max(f.filled, end)
-	if f.path != path {
-		from = end
+	from := end
+	if f.path == path {
+		from = max(f.filled, end)
 	}
+	f.busy = true
 	f.wg.Go(func() {
 		err := f.write(path, from)
 		f.mu.Lock()
 		f.busy = false
-		if err != nil {
-			f.err = err
-		} else {
-			f.filled = from + fillStep
-		}
 		f.mu.Unlock()
 		if err != nil {
 			f.fail(err)
@@ -59,34 +64,63 @@ func (f *filler) ahead(path string, end int64) {
 }
 
 func (f *filler) write(path string, from int64) error {
-	if f.path != path || f.file == nil {
-		file, err := f.fs.OpenReadWrite(path)
-		if err != nil {
-			return err
+	err := f.open(path)
+	if err == nil {
+		if _, err = f.file.WriteAt(zeros[:], from); errors.Is(err, syscall.ENOSPC) {
+			// Zeros are no data: the shard goes on, as long as there is space for that.
+			f.mu.Lock()
+			f.full = true
+			f.mu.Unlock()
+			return nil
 		}
-		f.mu.Lock()
-		f.path, f.file = path, file
-		f.mu.Unlock()
 	}
-	if _, err := f.file.WriteAt(make([]byte, fillStep), from); err != nil {
+	f.syncMu.Lock()
+	defer f.syncMu.Unlock()
+	if err == nil {
+		err = f.file.Sync()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil {
+		f.err = err
 		return err
 	}
-	return f.file.Sync()
+	f.filled = from + fillStep
+	return nil
 }
 
-// reserve waits, if the next write reaches into what is being filled.
+// open opens the file at path, if it is not the one that is open.
+func (f *filler) open(path string) error {
+	if f.path == path && f.file != nil {
+		return nil
+	}
+	file, err := f.fs.OpenReadWrite(path)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.path, f.file = path, file
+	f.mu.Unlock()
+	return nil
+}
+
+// reserve waits, if the next write, up to end, reaches into what is being filled.
 func (f *filler) reserve(end int64) error {
 	f.mu.Lock()
-	wait := f.busy
+	wait := f.busy && end > f.filled
 	f.mu.Unlock()
 	if wait {
-		f.mu.Lock()
-		inside := end > f.filled
-		f.mu.Unlock()
-		if inside {
-			f.wg.Wait()
-		}
+		f.wg.Wait()
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+// settle returns the error of an fsync that was begun before now, if it failed.
+func (f *filler) settle() error {
+	f.syncMu.Lock()
+	defer f.syncMu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.err
@@ -101,6 +135,6 @@ func (f *filler) close() error {
 	if f.file != nil {
 		err = f.file.Close()
 	}
-	f.file, f.path, f.filled = nil, "", 0
+	f.file, f.path, f.filled, f.full = nil, "", 0, false
 	return errors.Join(f.err, err)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"sync"
 
 	"github.com/logcluster/logcluster/internal/vfs"
@@ -13,6 +14,7 @@ import (
 
 // A Mark says up to where a shard's log was fsynced.
 type Mark struct {
+	LogID      uint64
 	File       uint64 // number of the tail file
 	Position   int64  // end of the last record in it
 	Epoch      uint64 // of the last record
@@ -29,13 +31,18 @@ type Mark struct {
 //
 // A shard has two slots, on different pages, that are written in turn.
 type Floor struct {
-	mu    sync.Mutex
-	fs    vfs.FS
-	path  string
+	fs   vfs.FS
+	path string
+
+	// syncMu is held over an fsync, mu is not: no shard waits for it.
+	syncMu sync.Mutex
+
+	mu    sync.Mutex // after syncMu
 	file  vfs.File
 	slots map[uint32]*floorSlot
 	pairs int
 	dirty bool
+	bad   bool // an fsync of file failed: it must be replaced
 }
 
 type floorSlot struct {
@@ -59,6 +66,9 @@ func OpenFloor(fsys vfs.FS, path string) (*Floor, error) {
 	data, err := vfs.ReadFile(fsys, path, 2*maxFloorPairs*floorSlotSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = vfs.WriteFile(fsys, path, nil)
+	} else if err == nil {
+		// The process that made the file may have died before its name was durable.
+		err = fsys.SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		return nil, err
@@ -106,6 +116,7 @@ func parseFloorSlot(data []byte, at int64) (shard uint32, sequence uint64, m Mar
 	m = Mark{File: le.Uint64(b[16:]), Position: int64(le.Uint64(b[24:])), Epoch: le.Uint64(b[32:]), Index: le.Uint64(b[40:]),
 		NextOffset: le.Uint64(b[48:]), Group: le.Uint64(b[56:])}
 	copy(m.Chain[:], b[64:])
+	m.LogID = le.Uint64(b[80:])
 	return le.Uint32(b[4:]), le.Uint64(b[8:]), m, true
 }
 
@@ -122,6 +133,7 @@ func encodeFloorSlot(shard uint32, sequence uint64, m *Mark) []byte {
 	le.PutUint64(b[48:], m.NextOffset)
 	le.PutUint64(b[56:], m.Group)
 	copy(b[64:], m.Chain[:])
+	le.PutUint64(b[80:], m.LogID)
 	le.PutUint32(b[124:], segment.Checksum(b[:124]))
 	return b
 }
@@ -161,37 +173,52 @@ func (f *Floor) Set(shard uint32, m Mark) error {
 	return err
 }
 
-// Sync makes the marks durable, if any was set since the last call. After an error the
-// file is written anew.
+// Sync makes the marks durable, if any was set since the last call. After a failed fsync
+// the file is replaced by a new one with all marks.
 func (f *Floor) Sync() error {
+	f.syncMu.Lock()
+	defer f.syncMu.Unlock()
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	if !f.dirty {
+		f.mu.Unlock()
 		return nil
 	}
 	f.dirty = false
-	err := f.file.Sync()
-	if err == nil {
-		return nil
+	file, bad := f.file, f.bad
+	f.mu.Unlock()
+	var err error
+	if !bad {
+		if err = file.Sync(); err == nil {
+			return nil
+		}
 	}
-	// A failed fsync is final for its file: the marks go into a new one.
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dirty, f.bad = true, true
+	if rerr := f.replaceLocked(); rerr != nil {
+		return errors.Join(err, rerr)
+	}
+	f.dirty, f.bad = false, false
+	return nil
+}
+
+func (f *Floor) replaceLocked() error {
 	data := make([]byte, floorPosition(max(f.pairs-1, 0), 1)+floorPage)
 	for shard, s := range f.slots {
 		for side := range 2 {
 			copy(data[floorPosition(s.pair, side):], encodeFloorSlot(shard, s.sequence, &s.mark))
 		}
 	}
-	f.dirty = true
-	if werr := vfs.WriteFile(f.fs, f.path, data); werr != nil {
-		return errors.Join(err, werr)
+	if err := vfs.WriteFile(f.fs, f.path, data); err != nil {
+		return err
 	}
-	file, oerr := f.fs.OpenReadWrite(f.path)
-	if oerr != nil {
-		return errors.Join(err, oerr)
+	file, err := f.fs.OpenReadWrite(f.path)
+	if err != nil {
+		return err
 	}
-	cerr := f.file.Close()
-	f.file, f.dirty = file, false
-	return cerr
+	err = f.file.Close()
+	f.file = file
+	return err
 }
 
 // Close syncs and closes the file.

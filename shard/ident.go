@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/logcluster/logcluster/internal/vfs"
 	"github.com/logcluster/logcluster/segment"
@@ -22,18 +23,53 @@ type Ident struct {
 // format is the version of the layout of a shard's folder.
 const format = 1
 
-func writeIdent(fsys vfs.FS, path string, id Ident) error {
+const identMagic = "LCIDENT\x00"
+
+const (
+	identName = "IDENT"
+	identCopy = "IDENT.copy"
+)
+
+// writeIdent writes both copies, IDENT last: where it is, the rest of a new replica is.
+func writeIdent(fsys vfs.FS, dir string, id Ident) error {
 	id.Format = format
 	payload, err := json.Marshal(id)
 	if err != nil {
 		return err
 	}
-	return vfs.WriteFile(fsys, path, encodeEnvelope("LCIDENT\x00", payload))
+	b := encodeEnvelope(identMagic, payload)
+	if err := vfs.WriteFile(fsys, dir+"/"+identCopy, b); err != nil {
+		return err
+	}
+	return vfs.WriteFile(fsys, dir+"/"+identName, b)
 }
 
-func readIdent(fsys vfs.FS, path string) (Ident, error) {
+// readIdent reads IDENT, and its copy to replace either that is damaged. If IDENT is
+// not there the error is fs.ErrNotExist. What was replaced is returned as damage.
+func readIdent(fsys vfs.FS, dir string) (id Ident, damage, err error) {
+	id, err = readIdentFile(fsys, dir+"/"+identName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return id, nil, err
+	}
+	second, serr := readIdentFile(fsys, dir+"/"+identCopy)
+	switch {
+	case err == nil && serr == nil:
+		return id, nil, nil
+	case err == nil && !errors.Is(serr, segment.ErrCorrupt) && !errors.Is(serr, fs.ErrNotExist):
+		return id, nil, serr
+	case err == nil:
+		damage = serr
+	case errors.Is(err, segment.ErrCorrupt) && serr == nil:
+		id, damage = second, err
+	default:
+		return id, nil, err
+	}
+	return id, damage, writeIdent(fsys, dir, id)
+}
+
+func readIdentFile(fsys vfs.FS, path string) (Ident, error) {
 	var id Ident
-	payload, err := readEnvelope(fsys, path, "LCIDENT\x00", 64<<10)
+	payload, err := readEnvelope(fsys, path, identMagic, 64<<10)
 	if err != nil {
 		return id, err
 	}
@@ -46,7 +82,7 @@ func readIdent(fsys vfs.FS, path string) (Ident, error) {
 	return id, nil
 }
 
-// encodeEnvelope puts a small payload behind a magic word, its length and checksum.
+// encodeEnvelope puts a payload behind a magic word, its length and checksum.
 func encodeEnvelope(magic string, payload []byte) []byte {
 	b := append([]byte(magic), make([]byte, 8)...)
 	putU32(b[8:], uint32(len(payload)))
@@ -57,6 +93,9 @@ func encodeEnvelope(magic string, payload []byte) []byte {
 
 func readEnvelope(fsys vfs.FS, path, magic string, limit int64) ([]byte, error) {
 	b, err := vfs.ReadFile(fsys, path, limit)
+	if errors.Is(err, vfs.ErrTooLarge) {
+		return nil, &segment.CorruptError{Path: path, What: "file", Err: err}
+	}
 	if err != nil {
 		return nil, err
 	}

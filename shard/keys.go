@@ -1,6 +1,11 @@
 package shard
 
-import "github.com/logcluster/logcluster/segment"
+import (
+	"maps"
+	"slices"
+
+	"github.com/logcluster/logcluster/segment"
+)
 
 // keyWindow is how many of the last records of a shard idempotency keys are kept for.
 const keyWindow = 32768
@@ -56,6 +61,10 @@ func (t *keyTable) add(h *segment.Header) {
 func (t *keyTable) find(k keyPart) (keyRecord, bool) {
 	r, ok := t.byPart[k]
 	return r, ok
+}
+
+func (t *keyTable) clone() keyTable {
+	return keyTable{records: slices.Clone(t.records[t.first:]), byPart: maps.Clone(t.byPart)}
 }
 
 const keyRecordSize = 16 + 2 + 8 + 8

@@ -23,10 +23,13 @@ type manifest struct {
 	Damages  []Damage
 }
 
+// manifestTail names a tail file, and repeats what its header says.
 type manifestTail struct {
-	Number     uint64
-	FirstIndex uint64
+	Number uint64
+	First  position
 }
+
+const manifestTailSize = 8 + 3*8 + 16 + 1
 
 // A Damage is a part of a tail file that cannot be read, and what it held.
 type Damage struct {
@@ -52,7 +55,7 @@ func (m *manifest) encode() []byte {
 	e.u32(uint32(len(m.Tails)))
 	for _, t := range m.Tails {
 		e.u64(t.Number)
-		e.u64(t.FirstIndex)
+		t.First.encode(&e)
 	}
 	e.u32(uint32(len(m.Damages)))
 	for i := range m.Damages {
@@ -70,8 +73,10 @@ func (m *manifest) decode(payload []byte) error {
 	if err := m.State.decode(&st); err != nil {
 		return fmt.Errorf("STATE: %w", err)
 	}
-	for range d.count(16) {
-		m.Tails = append(m.Tails, manifestTail{d.u64(), d.u64()})
+	for range d.count(manifestTailSize) {
+		t := manifestTail{Number: d.u64()}
+		t.First.decode(&d)
+		m.Tails = append(m.Tails, t)
 	}
 	for range d.count(16 + lossSize) {
 		dam := Damage{File: d.u64(), Position: int64(d.u64())}
@@ -80,6 +85,9 @@ func (m *manifest) decode(payload []byte) error {
 	}
 	if d.err == nil && len(d.b) != 0 {
 		d.err = fmt.Errorf("%d bytes too many", len(d.b))
+	}
+	if d.err == nil && len(m.Tails) == 0 {
+		return errors.New("LOCAL: no tail file")
 	}
 	for i := 1; i < len(m.Tails); i++ {
 		if m.Tails[i].Number <= m.Tails[i-1].Number {
@@ -101,16 +109,18 @@ func writeManifestBytes(fsys vfs.FS, dir string, b []byte) error {
 	return vfs.WriteFile(fsys, dir+"/"+manifestCopy, b)
 }
 
-// readManifest returns the newer of the copies that are whole. The error of a copy
-// that is damaged is returned beside it.
-func readManifest(fsys vfs.FS, dir string) (m *manifest, damage error, err error) {
+// readManifest returns the newer of the copies that are whole, and whether they are the
+// same. The error of a copy that is damaged is returned beside it.
+func readManifest(fsys vfs.FS, dir string) (m *manifest, same bool, damage, err error) {
 	var faults []error
+	same = true
 	for _, name := range []string{manifestName, manifestCopy} {
 		path := dir + "/" + name
 		payload, err := readEnvelope(fsys, path, manifestMagic, manifestLimit)
 		if err == nil {
 			n := &manifest{}
 			if err = n.decode(payload); err == nil {
+				same = same && (m == nil || n.Sequence == m.Sequence)
 				if m == nil || n.Sequence > m.Sequence {
 					m = n
 				}
@@ -118,13 +128,14 @@ func readManifest(fsys vfs.FS, dir string) (m *manifest, damage error, err error
 			}
 			err = &segment.CorruptError{Path: path, What: "manifest", Err: err}
 		}
-		if !errors.Is(err, segment.ErrCorrupt) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, vfs.ErrTooLarge) {
-			return nil, nil, err
+		if !errors.Is(err, segment.ErrCorrupt) && !errors.Is(err, fs.ErrNotExist) {
+			return nil, false, nil, err
 		}
+		same = false
 		faults = append(faults, err)
 	}
 	if m == nil {
-		return nil, nil, errors.Join(faults...)
+		return nil, false, nil, errors.Join(faults...)
 	}
-	return m, errors.Join(faults...), nil
+	return m, same, errors.Join(faults...), nil
 }

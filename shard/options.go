@@ -67,6 +67,10 @@ func setDefault[T comparable](v *T, d T) {
 }
 
 const (
+	// sealRecords is the number of records from which on a segment is sealed: after a
+	// power loss all of them are in memory.
+	sealRecords = 1 << 18
+
 	largeSegment = 8 << 20   // raw bytes from which on SealAgeLarge counts
 	smallBlock   = 256 << 10 // raw bytes from which on BlockAge counts
 )

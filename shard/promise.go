@@ -33,10 +33,9 @@ type promiseFile struct {
 	promise  Promise
 }
 
-// createPromise makes the file of a new replica, which has promised nothing.
-func createPromise(fsys vfs.FS, path string) error {
+// write replaces the file by one whose slots both hold p.
+func (p *promiseFile) write(fsys vfs.FS, path string) error {
 	data := make([]byte, promisePage+promiseSize)
-	p := &promiseFile{}
 	copy(data, p.encode())
 	copy(data[promisePage:], p.encode())
 	return vfs.WriteFile(fsys, path, data)
@@ -44,23 +43,41 @@ func createPromise(fsys vfs.FS, path string) error {
 
 // openPromise reads the promise. Both slots bad is the loss of the disk: a replica that
 // does not know what it promised must not answer.
-func openPromise(fsys vfs.FS, path string) (*promiseFile, error) {
+//
+// Slots that differ are those of a promise that was interrupted: the newer one may
+// stand in the page cache only. Both are written anew before it is relied on, and so
+// they are if fresh says that an fsync of this process has failed. A slot that was
+// replaced because it was bad is returned as damage.
+func openPromise(fsys vfs.FS, path string, fresh bool) (p *promiseFile, damage, err error) {
 	data, err := vfs.ReadFile(fsys, path, 2*promisePage)
-	if err != nil {
-		return nil, err
+	if errors.Is(err, vfs.ErrTooLarge) {
+		err = &segment.CorruptError{Path: path, What: "promise", Err: err}
 	}
-	p := &promiseFile{}
-	found := false
+	if err != nil {
+		return nil, nil, err
+	}
+	var slots []promiseFile
 	for side := range 2 {
-		if q, ok := parsePromise(data, side*promisePage); ok && (!found || q.sequence > p.sequence) {
-			*p, found = q, true
+		if q, ok := parsePromise(data, side*promisePage); ok {
+			slots = append(slots, q)
+		} else {
+			damage = &segment.CorruptError{Path: path, Offset: int64(side * promisePage), What: "promise", Err: errors.New("bad slot")}
 		}
 	}
-	if !found {
-		return nil, &segment.CorruptError{Path: path, What: "promise", Err: errors.New("both slots are bad")}
+	if len(slots) == 0 {
+		return nil, nil, &segment.CorruptError{Path: path, What: "promise", Err: errors.New("both slots are bad")}
+	}
+	p = &slots[0]
+	if len(slots) == 2 && slots[1].sequence > p.sequence {
+		p = &slots[1]
+	}
+	if fresh || len(slots) < 2 || slots[0] != slots[1] {
+		if err := p.write(fsys, path); err != nil {
+			return nil, nil, err
+		}
 	}
 	p.file, err = fsys.OpenReadWrite(path)
-	return p, err
+	return p, damage, err
 }
 
 func (p *promiseFile) encode() []byte {
@@ -95,12 +112,22 @@ func parsePromise(data []byte, at int) (promiseFile, bool) {
 	return p, true
 }
 
+// check reports what cannot be written.
+func (p *Promise) check() error {
+	if len(p.Node) > 64 || len(p.Boot) > 64 {
+		return fmt.Errorf("promise to node %q, boot %q: a name is longer than 64 bytes", p.Node, p.Boot)
+	}
+	return nil
+}
+
+// refuses reports whether somebody who was given p must refuse q.
+func (p *Promise) refuses(q *Promise) bool {
+	return q.Epoch < p.Epoch || q.Epoch == p.Epoch && (q.Node != p.Node || q.Boot != p.Boot) || q.ConfigVersion < p.ConfigVersion
+}
+
 // set makes a promise durable. After an error the promise is unknown and the file must
 // not be used again.
 func (p *promiseFile) set(promise Promise) error {
-	if len(promise.Node) > 64 || len(promise.Boot) > 64 {
-		return fmt.Errorf("promise to node %q, boot %q: a name is longer than 64 bytes", promise.Node, promise.Boot)
-	}
 	p.sequence++
 	p.promise = promise
 	b := p.encode()

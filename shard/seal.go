@@ -19,21 +19,19 @@ type SealResult struct {
 
 // Seal rolls the tail, encodes everything up to there, seals it into a segment file,
 // and returns when SEAL is committed and the tail files that it stands for are gone. It
-// does nothing if there are no entries that are not sealed.
+// does nothing if there are no entries that are not sealed. If ctx ends it goes on
+// without the caller.
 func (s *Shard) Seal(ctx context.Context) (SealResult, error) {
 	type outcome struct {
 		result SealResult
 		err    error
 	}
 	done := make(chan outcome, 1)
-	s.mu.Lock()
-	if err := s.writableLocked(); err != nil {
-		s.mu.Unlock()
+	if err := s.writable(); err != nil {
 		return SealResult{}, err
 	}
-	s.mu.Unlock()
 	s.o.Encoders.do(s, func(e *segment.BlockEncoder) {
-		result, err := s.seal(ctx, e)
+		result, err := s.seal(e)
 		done <- outcome{result, err}
 	})
 	select {
@@ -48,20 +46,27 @@ func (s *Shard) Seal(ctx context.Context) (SealResult, error) {
 	}
 }
 
+func (s *Shard) writable() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.writableLocked()
+}
+
 func (s *Shard) writableLocked() error {
 	switch {
 	case s.failure != nil:
 		return s.unavailable(s.failure)
 	case s.closing:
 		return s.unavailable(ErrClosed)
-	case s.leading == 0:
+	case s.leading == 0 || !s.serving:
 		return s.unavailable(ErrNotOwner)
 	}
 	return nil
 }
 
-// appendControl appends a control record and waits until it is committed.
-func (s *Shard) appendControl(ctx context.Context, it *item) error {
+// appendControl appends a control record and waits until it is committed, or cannot be:
+// the shard failed, was fenced or is closed.
+func (s *Shard) appendControl(it *item) error {
 	s.mu.Lock()
 	if err := s.writableLocked(); err != nil {
 		s.mu.Unlock()
@@ -70,10 +75,10 @@ func (s *Shard) appendControl(ctx context.Context, it *item) error {
 	w := newWaiter()
 	s.enqueueLocked(w, it)
 	s.mu.Unlock()
-	return w.wait(ctx)
+	return w.wait(context.Background())
 }
 
-func (s *Shard) seal(ctx context.Context, e *segment.BlockEncoder) (SealResult, error) {
+func (s *Shard) seal(e *segment.BlockEncoder) (SealResult, error) {
 	s.sealMu.Lock()
 	defer s.sealMu.Unlock()
 	// An open segment that is full, or whose blocks cannot take all that waits, is
@@ -86,7 +91,7 @@ func (s *Shard) seal(ctx context.Context, e *segment.BlockEncoder) (SealResult, 
 		if !some {
 			return total, nil
 		}
-		result, err := s.sealOnce(ctx, e)
+		result, err := s.sealOnce(e)
 		if err != nil {
 			return total, err
 		}
@@ -104,23 +109,26 @@ func (s *Shard) seal(ctx context.Context, e *segment.BlockEncoder) (SealResult, 
 }
 
 // sealOnce seals one segment.
-func (s *Shard) sealOnce(ctx context.Context, e *segment.BlockEncoder) (SealResult, error) {
+func (s *Shard) sealOnce(e *segment.BlockEncoder) (SealResult, error) {
 	roll := &item{header: segment.Header{Type: segment.RecordBarrier, Flags: segment.FlagRoll}}
-	if err := s.appendControl(ctx, roll); err != nil {
+	if err := s.appendControl(roll); err != nil {
 		return SealResult{}, err
 	}
 	last := roll.header.Index - 1
 	for {
 		s.mu.Lock()
 		left := len(s.view.frames) > 0 && s.view.frames[0].Header.Index <= last
-		full := s.open != nil && s.open.Full()
 		s.mu.Unlock()
-		if !left || full {
+		if !left {
 			break
 		}
-		if err := s.encodeBlockHeld(e, last); err != nil {
+		full, err := s.encodeBlockHeld(e, last)
+		if err != nil {
 			s.encodeFailed(err)
 			return SealResult{}, err
+		}
+		if full {
+			break
 		}
 	}
 	r, err := s.sealRange(last)
@@ -130,9 +138,9 @@ func (s *Shard) sealOnce(ctx context.Context, e *segment.BlockEncoder) (SealResu
 	open := s.open
 	sealed, err := open.Seal(r)
 	if err != nil {
-		return SealResult{}, errors.Join(err, s.dropOpen())
+		return SealResult{}, s.dropOpen(err)
 	}
-	if err := s.appendControl(ctx, control(segment.RecordSeal, sealed.Append(nil))); err != nil {
+	if err := s.appendControl(control(segment.RecordSeal, sealed.Append(nil))); err != nil {
 		// Whether SEAL is in the log is not known. Opening the shard again decides.
 		s.fail(fmt.Errorf("committing SEAL: %w", err))
 		return SealResult{}, err
@@ -175,65 +183,13 @@ func (s *Shard) sealRange(last uint64) (segment.SealRange, error) {
 	return r, nil
 }
 
-// dropTails removes the tail files whose records all stand in sealed files that this
-// replica holds whole. MANIFEST forgets them first.
-func (s *Shard) dropTails() error {
-	s.mu.Lock()
-	sealed := s.view.sealed
-	s.mu.Unlock()
-	held := uint64(0)
-	for _, f := range sealed {
-		if _, err := f.segment(); err != nil {
-			s.o.Logger.Sugar().Errorw("a sealed file cannot be read; the log's tail is kept", "shard", s.o.Number, "error", err)
-			return nil
-		}
-		held = f.LastIndex
-	}
-	s.mu.Lock()
-	damaged := map[uint64]bool{}
-	for _, d := range s.damages {
-		damaged[d.File] = true
-	}
-	var gone, kept []*tailFile
-	for i, t := range s.tails {
-		// A file ends where the next one begins.
-		if i+1 < len(s.tails) && s.tails[i+1].first.index <= held+1 {
-			gone = append(gone, t)
-		} else {
-			kept = append(kept, t)
-		}
-	}
-	s.tails = kept
-	s.mu.Unlock()
-	if len(gone) == 0 {
-		return nil
-	}
-	if err := s.saveManifest(); err != nil {
-		s.fail(fmt.Errorf("writing the manifest: %w", err))
-		return err
-	}
-	var errs []error
-	for _, t := range gone {
-		// A damaged file belongs to the log no more, but is kept for people to look at.
-		if !damaged[t.number] {
-			errs = append(errs, s.o.FS.Remove(t.path))
-		}
-		errs = append(errs, t.release())
-	}
-	if err := errors.Join(append(errs, s.o.FS.SyncDir(s.o.Dir))...); err != nil {
-		// What could not be removed takes space and no more: the next owner removes it.
-		s.o.Logger.Sugar().Warnw("removing what a sealed segment replaces", "shard", s.o.Number, "error", err)
-	}
-	return nil
-}
-
 // sealDueLocked reports whether the open segment is large or old enough.
 func (s *Shard) sealDueLocked(now time.Time) bool {
 	if s.rollRows == 0 || s.leading == 0 {
 		return false
 	}
 	age := now.Sub(s.firstAt)
-	return s.rollBytes >= s.o.SealBytes || s.rollRows >= s.o.SealRows || s.open != nil && s.open.Full() ||
+	return s.rollBytes >= s.o.SealBytes || s.rollRows >= s.o.SealRows || s.rollRecords >= sealRecords ||
 		age >= s.o.SealAge || age >= s.o.SealAgeLarge && s.rollBytes >= largeSegment
 }
 
@@ -248,12 +204,19 @@ func (s *Shard) Tick(now time.Time) {
 	if s.blockDueLocked() || !s.frameAt.IsZero() && now.Sub(s.frameAt) >= s.o.BlockAge && s.backlog >= smallBlock {
 		s.scheduleLocked()
 	}
-	if s.sealing || !s.sealDueLocked(now) {
+	if s.sealDueLocked(now) {
+		s.sealLaterLocked()
+	}
+}
+
+// sealLaterLocked sends an encoder to seal, if none is on its way.
+func (s *Shard) sealLaterLocked() {
+	if s.sealing || s.closing || s.writableLocked() != nil {
 		return
 	}
 	s.sealing = true
 	s.o.Encoders.do(s, func(e *segment.BlockEncoder) {
-		_, err := s.seal(context.Background(), e)
+		_, err := s.seal(e)
 		s.mu.Lock()
 		s.sealing = false
 		s.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 
 // A Shard is one replica of a shard's log on this node.
 //
-// Lock order: sealMu, manifestMu, mu. Nothing slow happens under mu but the rare write
-// of a promise, which must not change beside the end of the log.
+// doc.go has the order of the locks. Nothing slow happens under mu but the rare write of
+// a promise, which must not change beside the end of the log.
 type Shard struct {
 	o       Options
 	promise *promiseFile
@@ -38,27 +38,30 @@ type Shard struct {
 	commit  uint64
 	leading uint64 // epoch in which this replica is the owner; 0: it is none
 	quorum  func(durable uint64) (commit uint64)
-	fenced  bool // no group may begin: a promise is being made
+	serving bool // Lead has returned: entries may be appended and read (C4)
+	fences  int  // calls of Fence under way: no group may begin
 
-	queue      []*item
-	queued     int64 // payload bytes in queue
-	writing    bool
-	inFlight   map[keyPart]*item // queued or written, not committed
-	unapplied  []*item           // written, not committed, in order
-	tails      []*tailFile       // in order; the last takes the writes
-	view       view
-	backlog    int64 // raw bytes of committed frames that no block holds
-	backlogRow int64
-	encodeDue  bool      // an encoder is on its way
-	sealing    bool      // Tick has sent an encoder to seal
-	rollBytes  uint64    // raw bytes since the last seal
-	rollRows   uint64    // entries since the last seal
-	firstAt    time.Time // when the oldest entry that is not sealed came
-	frameAt    time.Time // when the oldest entry that is in no block came
-	damages    []Damage
-	faults     []string // what Open found and repaired or could not read
-	failure    error
-	closing    bool
+	queue       []*item
+	queued      int64 // payload bytes in queue
+	writing     bool
+	inFlight    map[keyPart]*item // queued or written, not committed
+	unapplied   []*item           // written, not committed, in order
+	tails       []*tailFile       // in order; the last takes the writes
+	view        view
+	backlog     int64 // raw bytes of committed frames that no block holds
+	backlogRow  int64
+	encodeDue   bool      // an encoder is on its way
+	sealing     bool      // Tick has sent an encoder to seal
+	rollBytes   uint64    // raw bytes since the last seal
+	rollRows    uint64    // entries since the last seal
+	rollRecords int       // frames since the last seal, without those that Open found in blocks
+	firstAt     time.Time // when the oldest entry that is not sealed came
+	frameAt     time.Time // when the oldest entry that is in no block came
+	damages     []Damage
+	faults      []string          // what Open found and repaired or could not read
+	unreadable  map[string]string // files that queries found damaged, and how
+	failure     error
+	closing     bool
 
 	failed chan struct{}
 	closed chan struct{}
@@ -80,7 +83,8 @@ func (s *Shard) Err() error {
 func (s *Shard) Number() uint32 { return s.o.Number }
 
 // fail ends the writing for ever. A failed write or fsync is final: what is in the
-// page cache need not be on the disk any more, whatever a later fsync says.
+// page cache need not be on the disk any more, whatever a later fsync says (H13). Reads
+// go on until Close.
 func (s *Shard) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,15 +98,22 @@ func (s *Shard) failLocked(err error) {
 	s.failure = err
 	s.leading = 0
 	close(s.failed)
-	for _, it := range s.unapplied {
-		it.finish(s.unavailable(errors.Join(ErrFailed, err)))
-	}
-	for _, it := range s.queue {
-		it.finish(s.unavailable(errors.Join(ErrFailed, err)))
-	}
-	s.unapplied, s.queue, s.queued, s.inFlight = nil, nil, 0, map[keyPart]*item{}
+	s.abandonLocked(errors.Join(ErrFailed, err))
+	s.unapplied = nil
 	s.room.Broadcast()
 	s.work.Broadcast()
+}
+
+// abandonLocked answers all who wait, but for those of a group that is being written:
+// what becomes of their records is not known.
+func (s *Shard) abandonLocked(err error) {
+	for _, it := range s.unapplied {
+		it.finish(s.unavailable(err))
+	}
+	for _, it := range s.queue {
+		it.finish(s.unavailable(err))
+	}
+	s.queue, s.queued, s.inFlight = nil, 0, map[keyPart]*item{}
 }
 
 func (s *Shard) unavailable(err error) error {
@@ -123,18 +134,23 @@ func (s *Shard) Close() error {
 	s.room.Broadcast()
 	s.mu.Unlock()
 	s.wg.Wait()
-	s.o.Encoders.forget(s)
 	errs := []error{s.fill.close()}
+
+	s.mu.Lock()
+	failed := s.failure != nil
+	if !failed {
+		s.failure = ErrClosed
+	}
+	s.leading = 0
+	// What no majority has confirmed is unknown. An encoder may wait for it.
+	s.abandonLocked(ErrClosed)
+	s.mu.Unlock()
+	s.o.Encoders.forget(s)
 
 	s.sealMu.Lock()
 	defer s.sealMu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.leading = 0
-	failed := s.failure != nil
-	if !failed {
-		s.failure = ErrClosed
-	}
 	if n := len(s.tails); n > 0 && !failed {
 		// The zeros ahead of the end are of no use to the next process.
 		errs = append(errs, s.tails[n-1].file.Truncate(s.tails[n-1].end))
@@ -175,51 +191,54 @@ type FenceReply struct {
 }
 
 // Fence makes the promise to refuse epochs below the given one, durably, and only then
-// answers. What was being written is in the answer.
+// answers (H5). What was being written is in the answer (H6).
 func (s *Shard) Fence(p Promise) (FenceReply, error) {
+	if err := p.check(); err != nil {
+		return FenceReply{}, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.promise.promise
-	if p.Epoch < old.Epoch || p.Epoch == old.Epoch && (p.Node != old.Node || p.Boot != old.Boot) {
+	if s.promise.promise.refuses(&p) {
 		return FenceReply{}, ErrStale
 	}
-	if p.ConfigVersion < old.ConfigVersion {
-		return FenceReply{}, ErrStale
-	}
-	// The group in flight is part of the answer: none may begin meanwhile, and an
-	// acknowledgement in an older epoch is over.
-	s.fenced = true
+	s.fences++
 	for s.writing && s.failure == nil {
 		s.room.Wait()
 	}
-	s.fenced = false
+	s.fences--
 	s.work.Broadcast()
 	if s.failure != nil {
 		return FenceReply{}, s.unavailable(s.failure)
 	}
+	// Another promise may have been made meanwhile.
+	old := s.promise.promise
+	if old.refuses(&p) {
+		return FenceReply{}, ErrStale
+	}
 	if p != old {
 		if s.leading != 0 && s.leading < p.Epoch {
-			s.leading = 0
-			s.abandonLocked()
+			// An acknowledgement in the older epoch is over: another owner decides.
+			s.leading, s.serving = 0, false
+			s.abandonLocked(ErrNotOwner)
 		}
 		if err := s.promise.set(p); err != nil {
 			s.failLocked(err)
 			return FenceReply{}, s.unavailable(err)
 		}
 	}
-	return FenceReply{LastEpoch: s.end.epoch, LastIndex: s.end.index - 1, LastChain: s.end.chain, Commit: s.commit,
-		SealedEnd: s.state.sealedEnd(), LogStart: s.state.LogStart, Damaged: len(s.damages) > 0}, nil
+	reply := FenceReply{LastEpoch: s.end.epoch, LastIndex: s.end.index - 1, LastChain: s.end.chain, Commit: s.commit,
+		SealedEnd: s.state.sealedEnd(), LogStart: s.state.LogStart, Damaged: len(s.undeclaredLocked()) > 0}
+	return reply, nil
 }
 
-// abandonLocked answers all who wait with "unknown": another owner decides.
-func (s *Shard) abandonLocked() {
-	for _, it := range s.unapplied {
-		it.finish(s.unavailable(ErrNotOwner))
+// undeclaredLocked returns the damages that no LOSS record in the log speaks of.
+func (s *Shard) undeclaredLocked() (losses []Loss) {
+	for i := range s.damages {
+		if l, some := withoutKnown(s.damages[i].Loss, s.state.Losses); some {
+			losses = append(losses, l)
+		}
 	}
-	for _, it := range s.queue {
-		it.finish(s.unavailable(ErrNotOwner))
-	}
-	s.queue, s.queued, s.inFlight = nil, 0, map[keyPart]*item{}
+	return losses
 }
 
 // LeadOptions say how an owner commits.
@@ -240,46 +259,56 @@ func (s *Shard) Lead(ctx context.Context, o LeadOptions) error {
 	if o.Quorum == nil {
 		o.Quorum = func(durable uint64) uint64 { return durable }
 	}
-	waiter, err := s.beginLead(o)
+	epoch, waiter, err := s.beginLead(o)
 	if err != nil {
 		return err
 	}
 	if err := waiter.wait(ctx); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	if s.leading == epoch {
+		s.serving = true
+	}
+	s.mu.Unlock()
+	// Close does not begin to close files before this is through.
+	s.sealMu.Lock()
+	defer s.sealMu.Unlock()
+	if err := s.writable(); err != nil {
+		return err
+	}
 	if err := s.dropTails(); err != nil {
 		return err
 	}
-	return s.tidy()
+	s.tidy()
+	return nil
 }
 
-func (s *Shard) beginLead(o LeadOptions) (*waiter, error) {
+// beginLead queues the first records of the epoch.
+func (s *Shard) beginLead(o LeadOptions) (epoch uint64, w *waiter, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failure != nil {
-		return nil, s.unavailable(s.failure)
-	}
-	epoch := s.promise.promise.Epoch
-	if epoch <= s.end.epoch {
-		return nil, ErrStale
-	}
-	losses := []*item{}
-	for i := range s.damages {
-		if d := &s.damages[i]; !isKnown(s.state.Losses, d.FirstIndex) {
-			e := encoder{}
-			d.Loss.encode(&e)
-			losses = append(losses, control(segment.RecordLoss, e.b))
-		}
-	}
-	if len(losses) > 0 && !o.AcceptLoss {
-		return nil, ErrDamaged
+	epoch = s.promise.promise.Epoch
+	losses := s.undeclaredLocked()
+	switch {
+	case s.failure != nil:
+		return 0, nil, s.unavailable(s.failure)
+	case s.closing:
+		return 0, nil, s.unavailable(ErrClosed)
+	case epoch <= s.end.epoch || epoch == s.leading:
+		return 0, nil, ErrStale
+	case len(losses) > 0 && !o.AcceptLoss:
+		return 0, nil, ErrDamaged
 	}
 	s.leading, s.quorum = epoch, o.Quorum
-	w := newWaiter()
-	for _, it := range append([]*item{control(segment.RecordBarrier, nil)}, losses...) {
-		s.enqueueLocked(w, it)
+	w = newWaiter()
+	s.enqueueLocked(w, control(segment.RecordBarrier, nil))
+	for i := range losses {
+		e := encoder{}
+		losses[i].encode(&e)
+		s.enqueueLocked(w, control(segment.RecordLoss, e.b))
 	}
-	return w, nil
+	return epoch, w, nil
 }
 
 // Commit tells the owner or a replica that records up to index are committed.

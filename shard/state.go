@@ -76,9 +76,10 @@ func (st *state) apply(h *segment.Header, payload []byte) error {
 		if l.decode(&d); d.err != nil || len(d.b) != 0 {
 			return fmt.Errorf("record %d: LOSS of %d bytes, want %d", h.Index, len(payload), lossSize)
 		}
-		if !slices.ContainsFunc(st.Losses, func(o Loss) bool { return o.FirstIndex == l.FirstIndex }) {
-			st.Losses = append(st.Losses, l)
+		if l.LastIndex < l.FirstIndex || l.EndOffset < l.FirstOffset || l.LastIndex >= h.Index {
+			return fmt.Errorf("record %d: LOSS of %s", h.Index, &l)
 		}
+		st.Losses = append(st.Losses, l)
 	case segment.RecordBarrier:
 	default:
 		return fmt.Errorf("%w: %s record %d in the log: use a later release", segment.ErrVersion, h.Type, h.Index)
@@ -86,6 +87,21 @@ func (st *state) apply(h *segment.Header, payload []byte) error {
 	st.Index, st.Epoch, st.Chain = h.Index, h.Epoch, h.Chain
 	st.NextOffset = h.Offset + uint64(h.Count)
 	return nil
+}
+
+// clone returns a copy that shares nothing that apply changes.
+func (st *state) clone() state {
+	c := *st
+	c.History = slices.Clone(st.History)
+	c.Sealed = slices.Clone(st.Sealed)
+	c.Losses = slices.Clone(st.Losses)
+	c.Keys = st.Keys.clone()
+	return c
+}
+
+// end is where the record behind the last applied one goes.
+func (st *state) end() position {
+	return position{index: st.Index + 1, offset: st.NextOffset, epoch: st.Epoch, chain: st.Chain}
 }
 
 // sealedEnd is the last record that a segment file stands for.

@@ -1,6 +1,10 @@
 package shard
 
-import "errors"
+import (
+	"errors"
+	"maps"
+	"slices"
+)
 
 // Status is what a shard says of itself.
 type Status struct {
@@ -39,6 +43,9 @@ func (s *Shard) Status() Status {
 		st.SealedRaw += s.state.Sealed[i].RawBytes
 	}
 	st.Damage = append(st.Damage, s.faults...)
+	for _, path := range slices.Sorted(maps.Keys(s.unreadable)) {
+		st.Damage = append(st.Damage, s.unreadable[path])
+	}
 	for i := range s.state.Losses {
 		st.Damage = append(st.Damage, "lost for good: "+s.state.Losses[i].String())
 	}

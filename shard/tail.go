@@ -38,7 +38,30 @@ type position struct {
 	unchained     bool // behind a loss: the next record's chain is taken as it is
 }
 
-func tailName(dir string, number uint64) string { return fmt.Sprintf("%s/tail-%d", dir, number) }
+func (p *position) encode(e *encoder) {
+	e.u64(p.index)
+	e.u64(p.offset)
+	e.u64(p.epoch)
+	e.raw(p.chain[:])
+	flag := byte(0)
+	if p.unchained {
+		flag = 1
+	}
+	e.raw([]byte{flag})
+}
+
+func (p *position) decode(d *decoder) {
+	p.index, p.offset, p.epoch = d.u64(), d.u64(), d.u64()
+	copy(p.chain[:], d.take(16))
+	p.unchained = d.take(1)[0] == 1
+}
+
+func tailBase(number uint64) string { return fmt.Sprintf("tail-%d", number) }
+
+func tailName(dir string, number uint64) string { return dir + "/" + tailBase(number) }
+
+// errTailHeader: the header of a tail file is damaged.
+var errTailHeader = errors.New("it is not one of a tail file, or damaged")
 
 func encodeTailHeader(logID uint64, p position) []byte {
 	b := make([]byte, tailHeaderSize)
@@ -53,15 +76,15 @@ func encodeTailHeader(logID uint64, p position) []byte {
 	le.PutUint64(b[32:], p.offset)
 	le.PutUint64(b[40:], p.epoch)
 	copy(b[48:], p.chain[:])
-	le.PutUint32(b[64:], segment.Checksum(b[:64]))
+	le.PutUint32(b[68:], segment.Checksum(b[:68]))
 	return b
 }
 
 func parseTailHeader(b []byte, logID uint64) (position, error) {
 	var p position
 	le := binary.LittleEndian
-	if string(b[:8]) != tailMagic || segment.Checksum(b[:64]) != le.Uint32(b[64:]) {
-		return p, errors.New("header is not one of a tail file, or damaged")
+	if string(b[:8]) != tailMagic || segment.Checksum(b[:68]) != le.Uint32(b[68:]) {
+		return p, errTailHeader
 	}
 	if v := le.Uint16(b[8:]); v > tailVersion {
 		return p, fmt.Errorf("%w %d of a tail file: use a later release", segment.ErrVersion, v)

@@ -115,7 +115,7 @@ func (s *Shard) showSealedLocked(sealed segment.Sealed) {
 	}
 	frames := s.view.frames
 	s.view.blocks, s.view.frames = blocks, nil
-	s.backlog, s.backlogRow, s.rollBytes, s.rollRows = 0, 0, 0, 0
+	s.backlog, s.backlogRow, s.rollBytes, s.rollRows, s.rollRecords = 0, 0, 0, 0, 0
 	s.firstAt, s.frameAt = time.Time{}, time.Time{}
 	for _, f := range frames {
 		if f.Header.Index > sealed.LastIndex {
@@ -132,6 +132,7 @@ func (s *Shard) listLocked(f *frame) {
 	s.backlogRow += int64(h.Count)
 	s.rollBytes += uint64(h.RawLength)
 	s.rollRows += uint64(h.Count)
+	s.rollRecords++
 	now := time.Now()
 	if s.firstAt.IsZero() {
 		s.firstAt = now
@@ -145,15 +146,16 @@ func (f *frame) load() ([]byte, error) { return f.tail.load(&f.Header, f.at) }
 
 // snapshot returns the units that a reader sees now, and what gives them back. It also
 // reports what is lost of the shard.
-func (s *Shard) snapshot(q *segment.Query) ([]segment.Unit, func(), error) {
+func (s *Shard) snapshot(q *segment.Query) (*segment.Query, []segment.Unit, func(), error) {
 	s.mu.Lock()
-	if s.failure != nil && errors.Is(s.failure, ErrClosed) || s.commit == 0 && s.leading == 0 {
-		err := s.failure
-		s.mu.Unlock()
-		if err == nil {
-			err = ErrNotOwner
+	// A shard that failed is still read: all that was acknowledged is in the view.
+	if s.closing || !s.serving {
+		err := ErrNotOwner
+		if s.closing {
+			err = ErrClosed
 		}
-		return nil, nil, s.unavailable(err)
+		s.mu.Unlock()
+		return nil, nil, nil, s.unavailable(err)
 	}
 	v := view{sealed: s.view.sealed, blocks: s.view.blocks, frames: s.view.frames}
 	tails := append([]*tailFile(nil), s.tails...)
@@ -184,13 +186,50 @@ func (s *Shard) snapshot(q *segment.Query) ([]segment.Unit, func(), error) {
 			s.o.Logger.Sugar().Warnw("closing a file behind a query", "error", err)
 		}
 	}
+	q = s.noting(q)
 	units, err := s.units(q, v, losses)
 	if err != nil {
 		release()
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return units, release, nil
+	return q, units, release, nil
 }
+
+// noting returns a query that tells Status, too, of the damage it comes upon.
+func (s *Shard) noting(q *segment.Query) *segment.Query {
+	if q.OnDamage == nil {
+		return q
+	}
+	noted := *q
+	noted.OnDamage = func(err error) {
+		s.noteDamage(err)
+		q.OnDamage(err)
+	}
+	return &noted
+}
+
+// noteDamage remembers for Status what reading has found, once for each file.
+func (s *Shard) noteDamage(err error) {
+	var c *segment.CorruptError
+	if !errors.As(err, &c) || c.Path == "" {
+		return
+	}
+	s.mu.Lock()
+	_, known := s.unreadable[c.Path]
+	if !known && len(s.unreadable) < maxUnreadable {
+		if s.unreadable == nil {
+			s.unreadable = map[string]string{}
+		}
+		s.unreadable[c.Path] = err.Error()
+	}
+	s.mu.Unlock()
+	if !known {
+		s.o.Logger.Sugar().Errorw("damage found by a query", "shard", s.o.Number, "error", err)
+	}
+}
+
+// maxUnreadable bounds the files that Status tells of.
+const maxUnreadable = 100
 
 func (s *Shard) units(q *segment.Query, v view, losses []Loss) ([]segment.Unit, error) {
 	for i := range losses {
@@ -229,7 +268,7 @@ func (s *Shard) units(q *segment.Query, v view, losses []Loss) ([]segment.Unit, 
 
 // Select returns the shard's committed entries that q asks for, in its order.
 func (s *Shard) Select(ctx context.Context, q *segment.Query) (segment.Iterator, error) {
-	units, release, err := s.snapshot(q)
+	q, units, release, err := s.snapshot(q)
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +277,7 @@ func (s *Shard) Select(ctx context.Context, q *segment.Query) (segment.Iterator,
 
 // Aggregate adds the shard's committed entries that q asks for to p.
 func (s *Shard) Aggregate(ctx context.Context, q *segment.Query, a *segment.Aggregation, p *segment.Partial) error {
-	units, release, err := s.snapshot(q)
+	q, units, release, err := s.snapshot(q)
 	if err != nil {
 		return err
 	}
@@ -249,7 +288,7 @@ func (s *Shard) Aggregate(ctx context.Context, q *segment.Query, a *segment.Aggr
 // Streams calls f with the streams that match q and may have entries in its time
 // range; with some of them more than once.
 func (s *Shard) Streams(ctx context.Context, q *segment.Query, f func(*segment.Stream)) error {
-	units, release, err := s.snapshot(q)
+	q, units, release, err := s.snapshot(q)
 	if err != nil {
 		return err
 	}

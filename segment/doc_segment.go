@@ -1,0 +1,123 @@
+// # Segment file
+//
+// Its name is seg-FIRST-LAST-ROOT: indexes in decimal, root in hexadecimal.
+//
+//	┌────────────────┐ 0
+//	│ HEADER, 64 B   │
+//	├────────────────┤ 64
+//	│ block 0: TS ORDER FALLBACK… META…    chunks, each at a multiple of 8,
+//	│ block 1: …                           none with anything in between
+//	├────────────────┤
+//	│ STREAMS        │ chunks of the whole segment
+//	│ INDEX          │
+//	├────────────────┤ a multiple of 8
+//	│ LEAVES         │ SHA-256 of each 256 KiB of all that is before, 32 bytes each
+//	├────────────────┤
+//	│ TRAILER, 256 B │
+//	└────────────────┘
+//
+//	HEADER
+//	 at size field
+//	  0   8  magic "LCSEG\r\n\x1a": a transfer as text would change it
+//	  8   2  major version: 1
+//	 10   2  minor version: 0
+//	 12   4  required feature bits: none yet
+//	 16   4  optional feature bits: none yet
+//	 20   4  reserved
+//	 24  16  uuid: SHA-256("segment" ‖ log id ‖ first index ‖ last index ‖ chain), begin
+//	 40   8  first offset
+//	 48   8  entries
+//	 56   4  reserved
+//	 60   4  CRC32C of bytes 0 to 59
+//
+//	chunk
+//	  0   4  length of the payload as stored
+//	  4   4  length of the payload once decompressed
+//	  8   1  codec: 0 none, 1 s2, 2 zstd (one frame that states its size)
+//	  9   1  kind
+//	 10   2  number of the block; 0 for chunks of the segment
+//	 12   4  CRC32C of bytes 0 to 11 and the payload
+//	 16      payload, then zeros up to a multiple of 8, which readers check
+//
+//	kinds of a block                          kinds of the segment
+//	 1 TS        timestamps                   32 STREAMS
+//	 2 TID       reserved: template ids       33 TEMPLATES      reserved
+//	 3 NUM       reserved: numbers            34 METATEMPLATES  reserved
+//	 4 ID        reserved: dictionary ids     35 DICT           reserved
+//	 5 STR       reserved: strings            36 FILTERS        reserved
+//	 6 LEN       reserved: lengths            37 INDEX
+//	 7 BIN       reserved: bytes              38 OPENBLOCK      in open-N.aux only
+//	 8 EXC       reserved: exceptions
+//	 9 FALLBACK  whole lines
+//	10 META      structured metadata
+//	11 ORDER     offsets
+//
+//	TRAILER
+//	  0  84  seven extents, each offset (8) and length (4): INDEX, LEAVES, STREAMS, and, zero
+//	         and reserved, ORDER, TEMPLATES, DICT, FILTERS. That of a chunk goes from its
+//	         header to the end of its payload.
+//	 84   4  reserved
+//	 88   8  rows                      128   8  first index
+//	 96   8  bytes of all lines        136   8  last index
+//	104   8  smallest timestamp        144   8  first offset
+//	112   8  largest timestamp         152   8  end offset, not included
+//	120   8  digest: Σ h·(offset+1)    160   8  log id
+//	168   2  major version             170   2  minor version
+//	172   4  blocks
+//	176  16  chain of the record with the last index
+//	192  20  reserved
+//	212  32  root: SHA-256(LEAVES ‖ bytes 0 to 211)
+//	244   4  CRC32C of bytes 0 to 243
+//	248   8  magic, the header's backwards
+//
+// So the root stands for every byte of the file: HEADER, chunks and tables by their
+// leaves, LEAVES and the trailer directly. Who knows it from the SEAL record can tell
+// which 256 KiB are bad, and fetch those from another replica.
+//
+// # Chunks of a block
+//
+// Rows stand by stream, in the order of the streams' references, and inside a stream by
+// offset; the rows of one stream are a run. TS and ORDER are one chunk each for all rows.
+// FALLBACK and META are cut into chunks of about 512 KiB raw, also within a run.
+//
+//	TS        1   encoding: 1
+//	          1   width: bytes of a distance, 0 to 8
+//	          8   smallest distance
+//	              for each run, uvarint: its first timestamp less the run's smallest
+//	              planes: the lowest bytes of all distances, then the next higher ones…
+//	          A distance is that of a row to the row before it in its run, as an int64 that
+//	          may have overflowed; the planes hold it less the smallest, modulo 2⁶⁴.
+//	ORDER     pairs of uvarints, in the order of offsets from the block's first: (1 + run,
+//	          rows) for the next rows of that run, (0, offsets) for offsets without entries
+//	FALLBACK  4   length of the next section
+//	              lengths of the lines, uvarint each
+//	              the bytes of all lines, one behind the other
+//	META      as in frames, for the rows of the chunk; empty if none of them has any
+//
+// # Tables
+//
+//	STREAMS   uvarint: streams. For each, in the order of their first use, which gives it
+//	          its reference: uvarint, how many bytes its canonical form shares with that of
+//	          the stream before; the rest after its length (uvarint)
+//	INDEX     uvarint: blocks. For each its directory, uvarints but where said otherwise:
+//	          number · first index · last − first index · first offset · end − first offset ·
+//	          rows · bytes of the lines · smallest timestamp (varint) · largest − smallest ·
+//	          digest (8 bytes) · chain of the record with the last index (16 bytes) ·
+//	          runs, for each: stream · rows · its smallest timestamp − the block's ·
+//	              its largest − its smallest · bytes of its lines
+//	          chunks, for each: kind · position in the file · stored length · raw length ·
+//	              first row · rows
+//
+// Directories answer for streams, time ranges and counts without a look at the block. A
+// reader refuses one whose runs and chunks do not cover the rows exactly, and Verify
+// compares every number of it with the rows.
+//
+// # Open segment
+//
+// open-N, N being the index of its first record, holds blocks as a segment file does, with
+// 64 bytes of room for HEADER. open-N.aux holds for each block one chunk of kind OPENBLOCK
+// with the block's number: the streams that it was the first to use, as in STREAMS, then
+// its directory. Neither is synced before the seal. ResumeOpen takes over blocks as long as
+// record, checksums, every row and the digest are right, and the caller finds range and
+// chain in its log; it cuts off the rest.
+package segment

@@ -98,6 +98,11 @@ func (im *image) examine() (outcome, error) {
 	if err != nil {
 		return out, fmt.Errorf("after a restart: %w", err)
 	}
+	for _, d := range b.shard.damages {
+		if _, err := im.fs.Size(tailName("shards/3", d.File)); err != nil {
+			return out, fmt.Errorf("a damaged file was not kept: %w", err)
+		}
+	}
 	if n := len(b.shard.state.Losses); second.lost != first.lost || n != losses {
 		return out, fmt.Errorf("%d entries were lost by %d records, after a restart %d by %d", first.lost, losses, second.lost, n)
 	}
@@ -248,6 +253,11 @@ func TestH14RoughDamage(t *testing.T) {
 			}
 		})
 	}
+	try("the open segment of another log", func(fs *vfs.Mem) {
+		for _, suffix := range []string{"", ".aux"} {
+			replaceFile(t, fs, fileLike(t, now.fs, "shards/3/open-")+suffix, fileBytes(t, other.fs, fileLike(t, other.fs, "shards/3/open-")+suffix))
+		}
+	})
 	try("the whole folder old", func(fs *vfs.Mem) {
 		ok(t, fs.RemoveAll("shards/3"))
 		ok(t, fs.MkdirAll("shards/3"))

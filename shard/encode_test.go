@@ -123,6 +123,33 @@ func TestEncoderMeetsDamage(t *testing.T) {
 	}
 }
 
+// TestH17RecordsExchanged: whole records, each in the other's place, are no answer.
+func TestH17RecordsExchanged(t *testing.T) {
+	mem, o := vfs.NewMem(), newOracle()
+	b := newBench(mem)
+	ok(t, b.start())
+	for range 3 {
+		ok(t, o.write(b, 0))
+	}
+	x, y := b.shard.view.frames[1], b.shard.view.frames[2]
+	if x.Header.Size() != y.Header.Size() {
+		t.Fatalf("records of %d and %d bytes", x.Header.Size(), y.Header.Size())
+	}
+	data := fileBytes(t, mem, x.tail.path)
+	f, err := mem.OpenReadWrite(x.tail.path)
+	ok(t, err)
+	for _, pair := range [][2]int64{{x.at, y.at}, {y.at, x.at}} {
+		_, err := f.WriteAt(data[pair[0]:pair[0]+int64(x.Header.Size())], pair[1])
+		ok(t, err)
+	}
+	ok(t, f.Close())
+	entries, damage, err := b.read()
+	if err != nil || len(damage) != 2 || len(entries) != 2 {
+		t.Errorf("%v, %v, %v", entries, damage, err)
+	}
+	ok(t, b.stop())
+}
+
 // TestOpenSegmentIsLost: when a block cannot be written or a file not be finished, the
 // entries are encoded again from the tail.
 func TestOpenSegmentIsLost(t *testing.T) {
@@ -168,7 +195,7 @@ func TestH13OpenSegmentIsNotSyncedAgain(t *testing.T) {
 	fs := vfs.NewFault(mem, nil)
 	b := newBench(fs)
 	ok(t, b.start())
-	ok(t, o.write(b, 0))
+	ok(t, o.write(b, largeWriter)) // more than one page
 	ok(t, b.encode())
 	isOpen := vfs.Names("open-*")
 	fs.SetInjector(vfs.Join(vfs.At(0, vfs.Decision{Lose: true}, vfs.Kinds(vfs.OpSync), isOpen).Inject,

@@ -59,8 +59,14 @@ func readDamaged(fsys vfs.FS, path string) ([]Entry, error) {
 // S3: every changed byte of a sealed file is found by Verify, and a read yields what was
 // written or an error that calls it damage.
 func TestS3EveryByte(t *testing.T) {
+	t.Run("lines", func(t *testing.T) { everyByte(t, smallLog(t), 4) })
+	t.Run("columns", func(t *testing.T) { everyByte(t, columnsLog(t), 0) })
+}
+
+// everyByte changes each byte of a log's file by one bit and, if more is positive, by all
+// bits and as many random masks, and what begins and ends the file in every way.
+func everyByte(t *testing.T, l *testLog, more int) {
 	fsys := vfs.NewMem()
-	l := smallLog(t)
 	path := l.seal(fsys, 1)
 	whole := fileBytes(t, fsys, path)
 	want, err := readDamaged(fsys, path)
@@ -70,11 +76,14 @@ func TestS3EveryByte(t *testing.T) {
 	rng := seeded(t, 3)
 	leaves := len(whole) - trailerSize - leafSize
 	for at := range whole {
-		masks := []byte{1 << (at % 8), 0xff, 0x80}
-		for range 4 {
+		masks := []byte{1 << (at % 8)}
+		if more > 0 {
+			masks = append(masks, 0xff, 0x80)
+		}
+		for range more {
 			masks = append(masks, byte(1+rng.IntN(255)))
 		}
-		if at < fileHeaderSize+2*chunkHeaderSize || at >= len(whole)-trailerSize {
+		if more > 0 && (at < fileHeaderSize+2*chunkHeaderSize || at >= len(whole)-trailerSize) {
 			masks = masks[:0]
 			for m := 1; m < 256; m++ { // every value where most is decided
 				masks = append(masks, byte(m))

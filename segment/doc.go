@@ -31,24 +31,25 @@
 //
 //	write   Batch ─FrameEncoder.Encode→ Frames ─(shard: place, chain, fsync)→ tail file
 //	        tail file ─FrameDecoder.Decode→ Data ─BlockEncoder.Add→ rows
-//	        rows ─Open.Append→ sort by stream and offset, encode chunks, decode them again and
-//	              compare (G3), write to open-N, then its directory to open-N.aux
-//	seal    Open.Seal → STREAMS and INDEX behind the blocks, HEADER into the room left for it,
+//	        rows ─Open.Append→ sort by stream and offset, cut lines into templates and columns,
+//	              encode chunks, decode them again and compare (G3), write to open-N, then its
+//	              directory to open-N.aux
+//	seal    Open.Seal → STREAMS, TEMPLATES and INDEX behind the blocks, HEADER into the room left for it,
 //	              LEAVES from what the disk gives back, TRAILER with the root; sync; read
 //	              back headers, tables and all checksums; rename; sync the folder
-//	read    OpenSegment → HEADER, TRAILER, LEAVES against the root; STREAMS and INDEX. No block
+//	read    OpenSegment → HEADER, TRAILER, LEAVES against the root; STREAMS, TEMPLATES and INDEX. No block
 //	              is read before a query needs it.
 //	search  SelectUnits: units by their time range, each opened when it may hold the next entry
-//	        Block.Select: runs by stream and time (directory) → TS → chunks of lines that
-//	              the runs touch → one search over all lines of a chunk → filters → the first
-//	              Limit → their lines and metadata
+//	        Block.Select: runs by stream and time (directory) → filters against templates →
+//	              columns of those that are open, and FALLBACK → TS, ORDER → the first Limit →
+//	              their lines and metadata, when they are asked for
 //	        Block.Aggregate: from the directory alone where a run falls into one window and no
-//	              filter asks for lines, else TS, else lines
+//	              filter asks for lines, else TS, else columns, else lines
 //	check   Verify → every leaf, chunk, timestamp, offset, line and metadata; runs and digests
 //
-// A line filter is searched for in all lines of a chunk at once, by the byte of its text
-// that logs hold least often; regular expressions by the texts that every match must
-// contain. Lines are looked at one by one only where such a text stands.
+// Lines without a template are searched chunk by chunk: a filter in all lines at once, by
+// the byte of its text that logs hold least often; regular expressions by the texts that
+// every match must contain. Lines are looked at one by one only where such a text stands.
 //
 // # Concurrency
 //
@@ -79,6 +80,9 @@
 //	any chunk, raw or stored    48 MiB
 //	raw bytes of a block        1 GiB
 //	streams in a file           1,048,576, of 64 MiB in canonical form
+//	templates in a file         32,768, of 4 MiB in canonical form
+//	slots of a template         255
+//	line that is cut            64 KiB
 //	file                        64 GiB
 //
 // Open.Full says when a further block might go beyond one of these; the segment is then

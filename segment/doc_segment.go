@@ -5,10 +5,11 @@
 //	┌────────────────┐ 0
 //	│ HEADER, 64 B   │
 //	├────────────────┤ 64
-//	│ block 0: TS ORDER FALLBACK… META…    chunks, each at a multiple of 8,
-//	│ block 1: …                           none with anything in between
+//	│ block 0: TS ORDER TID COLUMNS NUM… ID… STR… BIN… FALLBACK… META…
+//	│ block 1: …         chunks, each at a multiple of 8, none with anything in between
 //	├────────────────┤
 //	│ STREAMS        │ chunks of the whole segment
+//	│ TEMPLATES      │ if there are any
 //	│ INDEX          │
 //	├────────────────┤ a multiple of 8
 //	│ LEAVES         │ SHA-256 of each 256 KiB of all that is before, 32 bytes each
@@ -41,21 +42,23 @@
 //
 //	kinds of a block                          kinds of the segment
 //	 1 TS        timestamps                   32 STREAMS
-//	 2 TID       reserved: template ids       33 TEMPLATES      reserved
-//	 3 NUM       reserved: numbers            34 METATEMPLATES  reserved
-//	 4 ID        reserved: dictionary ids     35 DICT           reserved
-//	 5 STR       reserved: strings            36 FILTERS        reserved
+//	 2 TID       template of each row         33 TEMPLATES
+//	 3 NUM       numbers                      34 METATEMPLATES  reserved
+//	 4 ID        ids of dictionaries          35 DICT           reserved
+//	 5 STR       strings                      36 FILTERS        reserved
 //	 6 LEN       reserved: lengths            37 INDEX
-//	 7 BIN       reserved: bytes              38 OPENBLOCK      in open-N.aux only
+//	 7 BIN       bits and bytes               38 OPENBLOCK      in open-N.aux only
 //	 8 EXC       reserved: exceptions
 //	 9 FALLBACK  whole lines
 //	10 META      structured metadata
 //	11 ORDER     offsets
+//	12 COLUMNS   directory of the columns
 //
 //	TRAILER
-//	  0  84  seven extents, each offset (8) and length (4): INDEX, LEAVES, STREAMS, and, zero
-//	         and reserved, ORDER, TEMPLATES, DICT, FILTERS. That of a chunk goes from its
-//	         header to the end of its payload.
+//	  0  84  seven extents, each offset (8) and length (4): INDEX, LEAVES, STREAMS, ORDER,
+//	         TEMPLATES, DICT, FILTERS. ORDER, DICT and FILTERS are reserved and zero, and
+//	         so is TEMPLATES if the file has none. That of a chunk goes from its header to
+//	         the end of its payload.
 //	 84   4  reserved
 //	 88   8  rows                      128   8  first index
 //	 96   8  bytes of all lines        136   8  last index
@@ -77,8 +80,11 @@
 // # Chunks of a block
 //
 // Rows stand by stream, in the order of the streams' references, and inside a stream by
-// offset; the rows of one stream are a run. TS and ORDER are one chunk each for all rows.
-// FALLBACK and META are cut into chunks of about 512 KiB raw, also within a run.
+// offset; the rows of one stream are a run. TS and ORDER are one chunk each for all rows,
+// and so are TID and COLUMNS, which are there if any line has a template. FALLBACK and META
+// are cut into chunks of about 512 KiB raw, also within a run; first row and rows of a
+// FALLBACK chunk count only the rows without a template. NUM, ID, STR and BIN are of no
+// rows in particular: their references have 0 for both.
 //
 //	TS        1   encoding: 1
 //	          1   width: bytes of a distance, 0 to 8
@@ -89,7 +95,8 @@
 //	          may have overflowed; the planes hold it less the smallest, modulo 2⁶⁴.
 //	ORDER     pairs of uvarints, in the order of offsets from the block's first: (1 + run,
 //	          rows) for the next rows of that run, (0, offsets) for offsets without entries
-//	FALLBACK  4   length of the next section
+//	FALLBACK, of the rows without a template, in the order of rows:
+//	          4   length of the next section
 //	              lengths of the lines, uvarint each
 //	              the bytes of all lines, one behind the other
 //	META      as in frames, for the rows of the chunk; empty if none of them has any
@@ -99,25 +106,29 @@
 //	STREAMS   uvarint: streams. For each, in the order of their first use, which gives it
 //	          its reference: uvarint, how many bytes its canonical form shares with that of
 //	          the stream before; the rest after its length (uvarint)
+//	TEMPLATES uvarint: templates. For each, in the order of their first use, which numbers
+//	          them: its canonical form after its length (uvarint)
 //	INDEX     uvarint: blocks. For each its directory, uvarints but where said otherwise:
 //	          number · first index · last − first index · first offset · end − first offset ·
 //	          rows · bytes of the lines · smallest timestamp (varint) · largest − smallest ·
 //	          digest (8 bytes) · chain of the record with the last index (16 bytes) ·
 //	          runs, for each: stream · rows · its smallest timestamp − the block's ·
 //	              its largest − its smallest · bytes of its lines
+//	          templates that its lines have, for each: number in TEMPLATES · rows; its place
+//	              here is what TID calls it by
 //	          chunks, for each: kind · position in the file · stored length · raw length ·
 //	              first row · rows
 //
 // Directories answer for streams, time ranges and counts without a look at the block. A
-// reader refuses one whose runs and chunks do not cover the rows exactly, and Verify
+// reader refuses one whose runs, templates and chunks do not cover the rows exactly, and Verify
 // compares every number of it with the rows.
 //
 // # Open segment
 //
 // open-N, N being the index of its first record, holds blocks as a segment file does, with
 // 64 bytes of room for HEADER. open-N.aux holds for each block one chunk of kind OPENBLOCK
-// with the block's number: the streams that it was the first to use, as in STREAMS, then
-// its directory. Neither is synced before the seal. ResumeOpen takes over blocks as long as
+// with the block's number: the streams that it was the first to use, as in STREAMS, the
+// templates that it was the first to use, as in TEMPLATES, then its directory. Neither is synced before the seal. ResumeOpen takes over blocks as long as
 // record, checksums, every row and the digest are right, and the caller finds range and
 // chain in its log; it cuts off the rest.
 package segment

@@ -44,14 +44,14 @@ type ChunkKind uint8
 // The chunks of a block.
 const (
 	ChunkTimestamps  ChunkKind = 1  // TS: timestamps of all rows
-	ChunkTemplateIDs ChunkKind = 2  // TID, reserved
-	ChunkNumbers     ChunkKind = 3  // NUM, reserved: packed stream of numeric columns
-	ChunkIDs         ChunkKind = 4  // ID, reserved: packed stream of dictionary ids
-	ChunkStrings     ChunkKind = 5  // STR, reserved: packed stream of strings
+	ChunkTemplateIDs ChunkKind = 2  // TID: template of each row
+	ChunkNumbers     ChunkKind = 3  // NUM: packed stream of numeric columns
+	ChunkIDs         ChunkKind = 4  // ID: packed stream of dictionary ids
+	ChunkStrings     ChunkKind = 5  // STR: packed stream of strings
 	ChunkLengths     ChunkKind = 6  // LEN, reserved
-	ChunkBinary      ChunkKind = 7  // BIN, reserved: incompressible values
+	ChunkBinary      ChunkKind = 7  // BIN: packed stream of bits, and of bytes that do not compress
 	ChunkExceptions  ChunkKind = 8  // WIDTH/EXC, reserved
-	ChunkFallback    ChunkKind = 9  // FALLBACK: whole lines
+	ChunkFallback    ChunkKind = 9  // FALLBACK: whole lines of rows without a template
 	ChunkMetadata    ChunkKind = 10 // META: structured metadata
 	ChunkOrder       ChunkKind = 11 // ORDER: how the rows stand in offset order
 	ChunkColumns     ChunkKind = 12 // COLUMNS: which template has which values where
@@ -60,7 +60,7 @@ const (
 // The chunks of a whole segment.
 const (
 	ChunkStreams           ChunkKind = 32 // STREAMS: the streams by reference
-	ChunkTemplates         ChunkKind = 33 // TEMPLATES, reserved
+	ChunkTemplates         ChunkKind = 33 // TEMPLATES: what lines have in common
 	ChunkMetadataTemplates ChunkKind = 34 // METATEMPLATES, reserved
 	ChunkDictionary        ChunkKind = 35 // DICT, reserved
 	ChunkFilters           ChunkKind = 36 // FILTERS, reserved

@@ -35,10 +35,7 @@ func (s *lineSearch) rulesOf(t *Template) []rule {
 		open = open || rules[i].verdict != verdictAll
 	}
 	if !open {
-		rules = rules[:0:0]
-		if rules == nil {
-			rules = []rule{}
-		}
+		rules = []rule{}
 	}
 	s.rules[t] = rules
 	return rules

@@ -359,11 +359,11 @@ func (w *columnWriter) parseTrimmed(c *columnSource) (numberFormat, uint8, bool)
 
 // floor rounds a timestamp down to a whole unit.
 func floor(t, unit int64) int64 {
-	if r := t % unit; r < 0 {
-		return t - r - unit
-	} else {
-		return t - r
+	r := t % unit
+	if r < 0 {
+		r += unit
 	}
+	return t - r
 }
 
 // addNumbers encodes w.numbers. It declines if few distinct values make a dictionary

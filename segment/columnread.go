@@ -177,113 +177,113 @@ func (c *blockColumns) columnsOf(local int) (*blockTemplate, error) {
 }
 
 // parse reads a column's directory entry and moves `at` behind its payload.
-func (c *column) parse(r *reader, rows int, earlier []column, at *[streamCount]int) error {
-	c.encoding, c.rows, c.at = columnEncoding(r.uvarint(uint64(columnSplit))), rows, *at
-	switch c.encoding {
+func (col *column) parse(r *reader, rows int, earlier []column, at *[streamCount]int) error {
+	col.encoding, col.rows, col.at = columnEncoding(r.uvarint(uint64(columnSplit))), rows, *at
+	switch col.encoding {
 	case columnConst:
-		c.entries = [][]byte{r.bytes(maxColumnBytes)}
+		col.entries = [][]byte{r.bytes(maxColumnBytes)}
 	case columnNumber, columnPlanes:
-		c.format, c.parameter = numberFormat(r.uvarint(uint64(formatTime))), uint8(r.uvarint(255))
-		c.smallest, c.width = r.varint(), uint(r.uvarint(64))
-		if err := c.checkFormat(); err != nil {
+		col.format, col.parameter = numberFormat(r.uvarint(uint64(formatTime))), uint8(r.uvarint(255))
+		col.smallest, col.width = r.varint(), uint(r.uvarint(64))
+		if err := col.checkFormat(); err != nil {
 			return err
 		}
-		if c.format == formatDigits {
-			c.lenMin, c.lenWidth = uint8(r.uvarint(maxDigits)), uint(r.uvarint(8))
-			at[streamBits] += packedSize(rows, c.lenWidth)
+		if col.format == formatDigits {
+			col.lenMin, col.lenWidth = uint8(r.uvarint(maxDigits)), uint(r.uvarint(8))
+			at[streamBits] += packedSize(rows, col.lenWidth)
 		}
-		if c.encoding == columnNumber {
-			at[streamBits] += packedSize(rows, c.width)
+		if col.encoding == columnNumber {
+			at[streamBits] += packedSize(rows, col.width)
 		} else {
-			at[streamNumbers] += rows * planes(c.width)
+			at[streamNumbers] += rows * planes(col.width)
 		}
 	case columnDict:
-		c.entries = make([][]byte, r.uvarint(min(dictLimit, uint64(len(r.b)))))
-		for i := range c.entries {
-			c.entries[i] = r.bytes(maxColumnBytes)
+		col.entries = make([][]byte, r.uvarint(min(dictLimit, uint64(len(r.b)))))
+		for i := range col.entries {
+			col.entries[i] = r.bytes(maxColumnBytes)
 		}
-		if err := c.parseIDs(r, rows, len(c.entries), earlier, at); err != nil {
+		if err := col.parseIDs(r, rows, len(col.entries), earlier, at); err != nil {
 			return err
 		}
 	case columnSplit:
-		c.format, c.parameter = numberFormat(r.uvarint(uint64(formatIPv4))), uint8(r.uvarint(maxDigits))
-		if err := c.checkFormat(); err != nil {
+		col.format, col.parameter = numberFormat(r.uvarint(uint64(formatIPv4))), uint8(r.uvarint(maxDigits))
+		if err := col.checkFormat(); err != nil {
 			return err
 		}
 		low := r.uvarint(maxDigits)
-		c.power = powersOf10[low]
-		c.high = make([]int64, r.uvarint(min(dictLimit, uint64(len(r.b)))))
-		for i := range c.high {
-			c.high[i] = int64(r.uvarint(uint64(math.MaxInt64 / c.power)))
+		col.power = powersOf10[low]
+		col.high = make([]int64, r.uvarint(min(dictLimit, uint64(len(r.b)))))
+		for i := range col.high {
+			col.high[i] = int64(r.uvarint(uint64(math.MaxInt64 / col.power)))
 		}
-		if c.format == formatDigits {
-			c.lenMin, c.lenWidth = uint8(r.uvarint(maxDigits)), uint(r.uvarint(8))
-			at[streamBits] += packedSize(rows, c.lenWidth)
+		if col.format == formatDigits {
+			col.lenMin, col.lenWidth = uint8(r.uvarint(maxDigits)), uint(r.uvarint(8))
+			at[streamBits] += packedSize(rows, col.lenWidth)
 		}
-		if err := c.parseIDs(r, rows, len(c.high), earlier, at); err != nil {
+		if err := col.parseIDs(r, rows, len(col.high), earlier, at); err != nil {
 			return err
 		}
-		c.width = uint(bits.Len64(uint64(c.power - 1)))
-		at[streamBits] += packedSize(rows, c.width)
+		col.width = uint(bits.Len64(uint64(col.power - 1)))
+		at[streamBits] += packedSize(rows, col.width)
 	case columnHex:
-		c.parameter = uint8(r.uvarint(1))
-		if c.smallest = int64(r.uvarint(maxHexDigits)); c.smallest == 0 && r.err == nil {
+		col.parameter = uint8(r.uvarint(1))
+		if col.smallest = int64(r.uvarint(maxHexDigits)); col.smallest == 0 && r.err == nil {
 			return errors.New("hex digits, none of them")
 		}
-		at[streamBits] += rows * int((c.smallest+1)/2)
+		at[streamBits] += rows * int((col.smallest+1)/2)
 	case columnText:
-		c.smallest, c.width = int64(r.uvarint(maxColumnBytes)), uint(r.uvarint(32))
-		at[streamBits] += packedSize(rows, c.width)
+		col.smallest, col.width = int64(r.uvarint(maxColumnBytes)), uint(r.uvarint(32))
+		at[streamBits] += packedSize(rows, col.width)
 		// The bytes' length is known when the lengths are: it is stored beside them.
 		at[streamText] += int(r.uvarint(maxColumnBytes))
-		c.lenWidth = uint(at[streamText] - c.at[streamText])
+		col.lenWidth = uint(at[streamText] - col.at[streamText])
 	default:
-		return fmt.Errorf("unknown encoding %d", c.encoding)
+		return fmt.Errorf("unknown encoding %d", col.encoding)
 	}
 	return r.err
 }
 
 // checkFormat refuses parameters that no format has.
-func (c *column) checkFormat() error {
-	ok := c.parameter == 0
-	switch c.format {
+func (col *column) checkFormat() error {
+	ok := col.parameter == 0
+	switch col.format {
 	case formatFixed, formatPoint:
-		ok = c.parameter > 0 && c.parameter <= maxDigits
+		ok = col.parameter > 0 && col.parameter <= maxDigits
 	case formatTime:
-		ok = c.parameter < timePatterns
+		ok = col.parameter < timePatterns
 	}
 	if !ok {
-		return fmt.Errorf("number format %d with parameter %d", c.format, c.parameter)
+		return fmt.Errorf("number format %d with parameter %d", col.format, col.parameter)
 	}
 	return nil
 }
 
 // parseIDs reads how the ids of a dictionary of count entries are stored.
-func (c *column) parseIDs(r *reader, rows, count int, earlier []column, at *[streamCount]int) error {
+func (col *column) parseIDs(r *reader, rows, count int, earlier []column, at *[streamCount]int) error {
 	if count == 0 {
 		return errors.New("empty dictionary")
 	}
-	c.count = count
-	c.storage = idStorage(r.uvarint(uint64(idsDerived)))
-	switch c.storage {
+	col.count = count
+	col.storage = idStorage(r.uvarint(uint64(idsDerived)))
+	switch col.storage {
 	case idsPacked:
-		at[streamBits] += packedSize(rows, c.idWidth())
+		at[streamBits] += packedSize(rows, col.idWidth())
 	case idsPlanes:
-		at[streamIDs] += rows * planes(c.idWidth())
+		at[streamIDs] += rows * planes(col.idWidth())
 	case idsDerived:
-		c.source = int(r.uvarint(maxSlots))
-		if c.source >= len(earlier) || earlier[c.source].count == 0 || earlier[c.source].storage == idsDerived {
-			return fmt.Errorf("ids that follow from those of slot %d", c.source)
+		col.source = int(r.uvarint(maxSlots))
+		if col.source >= len(earlier) || earlier[col.source].count == 0 || earlier[col.source].storage == idsDerived {
+			return fmt.Errorf("ids that follow from those of slot %d", col.source)
 		}
-		c.mapping = make([]uint32, earlier[c.source].count)
-		for i := range c.mapping {
-			c.mapping[i] = uint32(r.uvarint(uint64(count) - 1))
+		col.mapping = make([]uint32, earlier[col.source].count)
+		for i := range col.mapping {
+			col.mapping[i] = uint32(r.uvarint(uint64(count) - 1))
 		}
 	}
 	return r.err
 }
 
-func (c *column) idWidth() uint { return uint(bits.Len(uint(c.count - 1))) }
+func (col *column) idWidth() uint { return uint(bits.Len(uint(col.count - 1))) }
 
 // planes is the bytes of a number in byte planes.
 func planes(width uint) int { return int(width+7) / 8 }
@@ -476,21 +476,6 @@ func (col *column) appendHex(dst []byte, i int) []byte {
 		dst = append(dst, table[v&15])
 	}
 	return dst
-}
-
-// number returns value i as a number, if the column stores numbers: the decimal value
-// is mantissa / 10^scale.
-func (col *column) number(i int) (mantissa int64, scale int, ok bool) {
-	if col.encoding != columnNumber && col.encoding != columnPlanes && col.encoding != columnSplit {
-		return 0, 0, false
-	}
-	switch col.format {
-	case formatDecimal, formatFixed, formatDigits:
-		return col.smallest + int64(col.numbers[i]), 0, true
-	case formatPoint:
-		return col.smallest + int64(col.numbers[i]), int(col.parameter), true
-	}
-	return 0, 0, false
 }
 
 // appendTemplateIDs writes the row → local template column, as two byte planes.

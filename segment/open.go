@@ -201,7 +201,7 @@ func (o *Open) Append(e *BlockEncoder) (*Block, error) {
 	if _, err := o.file.WriteAt(bytes, int64(o.size)); err != nil {
 		return nil, err
 	}
-	raw := appendStreams(nil, o.streams.Streams[o.known:])
+	raw := encodeStreams(o.streams.Streams[o.known:])
 	raw = appendTemplates(raw, o.table.templates[o.shapes:])
 	tables := len(raw)
 	raw = meta.append(raw)

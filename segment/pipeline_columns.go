@@ -50,7 +50,7 @@ func (p *Pipeline) parserOnly() PipelineStage {
 // fieldsOf finds the fields of a template; nil if its lines must be looked at.
 func (p *Pipeline) fieldsOf(t *Template) *fieldsOf {
 	stage := p.parserOnly()
-	scan := func(line []byte, to *field.Fields) error { return field.ErrSyntax }
+	var scan func(line []byte, to *field.Fields) error
 	switch s := stage.(type) {
 	case *JSONStage:
 		if t.kind != templateJSON {
@@ -228,7 +228,6 @@ type fieldReader struct {
 	// combinations, if all columns have dictionaries: how many there are; else 0.
 	combinations int
 	outcomes     []outcome
-	run          int32 // that the outcomes are of
 
 	list []field.Field
 	text []byte

@@ -105,7 +105,7 @@ func (o *Open) appendTables(t *trailer) ([]byte, error) {
 		t.Extents[extent] = Extent{o.size + ref.Offset, chunkHeaderSize + ref.Encoded}
 		return nil
 	}
-	if err := add(extentStreams, ChunkStreams, appendStreams(nil, o.streams.Streams)); err != nil {
+	if err := add(extentStreams, ChunkStreams, encodeStreams(o.streams.Streams)); err != nil {
 		return nil, err
 	}
 	if len(o.table.templates) > 0 {

@@ -29,10 +29,10 @@ func (t *StreamTable) Ref(s *Stream, scratch *[]byte) uint32 {
 	return ref
 }
 
-// appendStreams encodes streams: each canonical form as the length of the prefix that
+// encodeStreams encodes streams: each canonical form as the length of the prefix that
 // it shares with the one before, and the rest after its length.
-func appendStreams(dst []byte, streams []*Stream) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(streams)))
+func encodeStreams(streams []*Stream) []byte {
+	dst := binary.AppendUvarint(nil, uint64(len(streams)))
 	var previous, key []byte
 	for _, s := range streams {
 		key = s.AppendKey(key[:0])
@@ -55,7 +55,7 @@ const (
 	maxStreamBytes = 64 << 20
 )
 
-// parseStreams decodes what appendStreams encoded. held is how many bytes of canonical
+// parseStreams decodes what encodeStreams encoded. held is how many bytes of canonical
 // forms the caller has already.
 func parseStreams(r *reader, held uint64) ([]*Stream, error) {
 	// Every stream takes at least two bytes.

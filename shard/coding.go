@@ -45,12 +45,9 @@ func (d *decoder) count(size int) int {
 	return int(n)
 }
 
-func (d *decoder) text() string { return string(d.take(d.count(1))) }
-
 type encoder struct{ b []byte }
 
-func (e *encoder) u64(v uint64)  { e.b = binary.LittleEndian.AppendUint64(e.b, v) }
-func (e *encoder) u32(v uint32)  { e.b = binary.LittleEndian.AppendUint32(e.b, v) }
-func (e *encoder) u16(v uint16)  { e.b = binary.LittleEndian.AppendUint16(e.b, v) }
-func (e *encoder) raw(b []byte)  { e.b = append(e.b, b...) }
-func (e *encoder) text(s string) { e.u32(uint32(len(s))); e.b = append(e.b, s...) }
+func (e *encoder) u64(v uint64) { e.b = binary.LittleEndian.AppendUint64(e.b, v) }
+func (e *encoder) u32(v uint32) { e.b = binary.LittleEndian.AppendUint32(e.b, v) }
+func (e *encoder) u16(v uint16) { e.b = binary.LittleEndian.AppendUint16(e.b, v) }
+func (e *encoder) raw(b []byte) { e.b = append(e.b, b...) }

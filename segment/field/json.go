@@ -194,7 +194,7 @@ func (s *jsonScanner) countObject() error {
 // name returns the name of the member of the current object, "" if it has none.
 func (s *jsonScanner) name(key string, escaped bool) string {
 	rest := len(s.f.prefix) > 0
-	if !rest && !escaped && len(key) <= MaxName && clean(key, false) {
+	if !rest && !escaped && len(key) <= MaxName && clean(key) {
 		return key
 	}
 	from := len(s.f.buffer)

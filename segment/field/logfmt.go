@@ -60,7 +60,7 @@ func (l *Logfmt) add(f *Fields, key, value string, escaped bool) {
 	}
 	from := len(f.buffer)
 	name := key
-	if !clean(key, false) {
+	if !clean(key) {
 		f.buffer = appendName(f.buffer, key, false)
 		if name = f.own(from); len(name) > MaxName {
 			f.buffer = f.buffer[:from]

@@ -23,9 +23,9 @@ var classes = func() (t [256]uint8) {
 	return t
 }()
 
-// clean reports whether a key is a name as it is. The rest of a name may begin with a digit.
-func clean(key string, rest bool) bool {
-	if key == "" || !rest && classes[key[0]] != classLetter {
+// clean reports whether a key is a name as it is.
+func clean(key string) bool {
+	if key == "" || classes[key[0]] != classLetter {
 		return false
 	}
 	for i := range len(key) {
@@ -64,7 +64,7 @@ func Name(key string) string {
 	if len(key) > MaxName {
 		return ""
 	}
-	if clean(key, false) {
+	if clean(key) {
 		return key
 	}
 	return string(appendName(nil, key, false))

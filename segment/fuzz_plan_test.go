@@ -30,7 +30,6 @@ func linesOf(t testing.TB, rng *rand.Rand, line []byte, texts ...[]byte) (*Templ
 	lines := []templateLine{{line, values}}
 	for range 24 {
 		var other []byte
-		var own [][]byte
 		for i, v := range values {
 			switch rng.IntN(4) {
 			case 0:
@@ -54,7 +53,6 @@ func linesOf(t testing.TB, rng *rand.Rand, line []byte, texts ...[]byte) (*Templ
 					return r
 				}, v)
 			}
-			own = append(own, v)
 			other = append(append(other, template.literals[i]...), v...)
 		}
 		other = append(other, template.literals[len(values)]...)

@@ -270,3 +270,33 @@ func TestColumnsEndElsewhere(t *testing.T) {
 		}
 	}
 }
+
+// A table of templates is no larger than what a writer makes.
+func TestTemplatesBounded(t *testing.T) {
+	var table templateTable
+	var all []*Template
+	for i := 0; ; i++ {
+		key := append([]byte{0, 0xf0, 0x7f}, bytes.Repeat([]byte{byte(i), byte(i >> 8)}, 0x3ff0/2)...)
+		template, err := parseTemplate(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, template)
+		if _, ok := table.add(key); !ok {
+			break
+		}
+	}
+	f := func(templates []*Template, ok bool) {
+		t.Helper()
+		r := reader{b: appendTemplates(nil, templates)}
+		_, err := parseTemplates(&r)
+		if err = errors.Join(err, r.done()); ok != (err == nil) {
+			t.Errorf("%d templates: %v", len(templates), err)
+		}
+	}
+	f(table.templates, true)
+	f(all, false)
+	if table.bytes > maxTemplateBytes || table.bytes < maxTemplateBytes-maxTemplateKey {
+		t.Errorf("the table is full with %d bytes", table.bytes)
+	}
+}

@@ -13,6 +13,9 @@ import (
 // chunks: smaller ones cost ratio, larger ones cost queries for few streams.
 const chunkCut = 512 << 10
 
+// maxKeptValues is how many places of values are kept from block to block: 16 MiB.
+const maxKeptValues = 2 << 20
+
 // A BlockEncoder gathers the entries of consecutive records and encodes them as a
 // block. It keeps scratch memory and is for one goroutine at a time. The zero value
 // is ready.
@@ -50,6 +53,9 @@ func (e *BlockEncoder) Reset(number uint16, index, offset uint64) {
 	e.text, e.metadata = e.text[:0], e.metadata[:0]
 	if cap(e.text) > 2*MaxBlockRaw {
 		e.text = nil
+	}
+	if cap(e.shred.values) > maxKeptValues {
+		e.shred.values = nil
 	}
 }
 

@@ -2,6 +2,7 @@ package segment
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -179,5 +180,123 @@ func TestFallback(t *testing.T) {
 	}
 	if n := len(o.table.templates); n != 2 {
 		t.Errorf("%d templates, want 2", n)
+	}
+}
+
+// Directories of columns that no writer makes are refused before anything is read by them.
+func TestColumnsRefuse(t *testing.T) {
+	dict := []byte{byte(columnDict), 2, 1, 'a', 1, 'b'}
+	join := func(parts ...[]byte) []byte { return slices.Concat(parts...) }
+	f := func(what string, raw []byte, ok bool) {
+		t.Helper()
+		var at [streamCount]int
+		var columns []column
+		r := reader{b: raw}
+		var err error
+		for len(r.b) > 0 && err == nil {
+			var c column
+			err = c.parse(&r, 10, columns, &at)
+			columns = append(columns, c)
+		}
+		if ok != (err == nil) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	number := func(format numberFormat, parameter byte, rest ...byte) []byte {
+		return append([]byte{byte(columnNumber), byte(format), parameter, 0, 8}, rest...)
+	}
+	split := func(format numberFormat, parameter, k byte, rest ...byte) []byte {
+		return append([]byte{byte(columnSplit), byte(format), parameter, k}, rest...)
+	}
+	f("const", []byte{byte(columnConst), 1, 'a'}, true)
+	f("const beyond the end", []byte{byte(columnConst), 2, 'a'}, false)
+	f("an encoding that was never used", []byte{4}, false)
+	f("an encoding to come", []byte{byte(columnSplit) + 1}, false)
+	f("decimal", number(formatDecimal, 0), true)
+	f("decimal with a parameter", number(formatDecimal, 1), false)
+	f("more bits than a number has", []byte{byte(columnNumber), 0, 0, 0, 65}, false)
+	f("fixed", number(formatFixed, maxDigits), true)
+	f("fixed of no digits", number(formatFixed, 0), false)
+	f("fixed of too many digits", number(formatFixed, maxDigits+1), false)
+	f("digits", number(formatDigits, 0, 1, 3), true)
+	f("digits, more than there can be", number(formatDigits, 0, maxDigits+1, 0), false)
+	f("digits of long lengths", number(formatDigits, 0, 1, 9), false)
+	f("point", number(formatPoint, 2), true)
+	f("point behind nothing", number(formatPoint, 0), false)
+	f("point too far left", number(formatPoint, maxDigits+1), false)
+	f("time", number(formatTime, timePatterns-1), true)
+	f("time of an unknown pattern", number(formatTime, timePatterns), false)
+	f("format to come", number(formatTime+1, 0), false)
+	f("dictionary", join(dict, []byte{byte(idsPacked)}), true)
+	f("dictionary of nothing", []byte{byte(columnDict), 0, byte(idsPacked)}, false)
+	f("dictionary too large", join([]byte{byte(columnDict), 0x81, 0x20}, bytes.Repeat([]byte{1, 'a'}, dictLimit+1), []byte{byte(idsPacked)}), false)
+	f("ids stored in an unknown way", join(dict, []byte{byte(idsDerived) + 1}), false)
+	f("derived", join(dict, []byte{byte(idsPacked)}, dict, []byte{byte(idsDerived), 0, 1, 0}), true)
+	f("derived from itself", join(dict, []byte{byte(idsDerived), 0, 1, 0}), false)
+	f("derived from a later one", join(dict, []byte{byte(idsPacked)}, dict, []byte{byte(idsDerived), 2, 1, 0}), false)
+	f("derived from one without ids", join([]byte{byte(columnConst), 0}, dict, []byte{byte(idsDerived), 0, 1, 0}), false)
+	f("derived from one that is derived", join(dict, []byte{byte(idsPacked)}, dict, []byte{byte(idsDerived), 0, 1, 0}, dict, []byte{byte(idsDerived), 1, 1, 0}), false)
+	f("derived beyond the dictionary", join(dict, []byte{byte(idsPacked)}, dict, []byte{byte(idsDerived), 0, 1, 2}), false)
+	f("hex", []byte{byte(columnHex), 1, 7}, true)
+	f("hex of no digits", []byte{byte(columnHex), 0, 0}, false)
+	f("hex of another case", []byte{byte(columnHex), 2, 7}, false)
+	f("hex of too many digits", []byte{byte(columnHex), 0, 0x81, 8}, false)
+	f("text", []byte{byte(columnText), 1, 32, 100}, true)
+	f("text of long lengths", []byte{byte(columnText), 1, 33, 100}, false)
+	f("split", split(formatDecimal, 0, 3, 1, 9, byte(idsPacked)), true)
+	f("split times", split(formatTime, 0, 3, 1, 9, byte(idsPacked)), false)
+	f("split of no digits", split(formatFixed, 0, 3, 1, 9, byte(idsPacked)), false)
+	f("split of too many digits", split(formatDecimal, 0, maxDigits+1, 1, 9, byte(idsPacked)), false)
+	f("split of nothing", split(formatDecimal, 0, 3, 0, byte(idsPacked)), false)
+	f("split into too large numbers", split(formatDecimal, 0, maxDigits, 1, 10, byte(idsPacked)), false)
+}
+
+// A template's columns end where its numbers in COLUMNS say, the last one's too.
+func TestColumnsEndElsewhere(t *testing.T) {
+	b, c := columnsBlock(t, columnsLog(t))
+	for k := range streamCount {
+		moved := *c
+		moved.templates = slices.Clone(c.templates)
+		last := &moved.templates[len(moved.templates)-1]
+		last.columns = nil
+		moved.ends[k]++
+		if _, err := moved.columnsOf(len(moved.templates) - 1); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("the last template of block %d ends one byte later in %s: %v", b.Meta.Number, streamKinds[k], err)
+		}
+		moved.templates[0].columns = nil
+		moved.templates[1].at[k]++
+		if _, err := moved.columnsOf(0); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("the first template ends one byte later in %s: %v", streamKinds[k], err)
+		}
+	}
+}
+
+// A table of templates is no larger than what a writer makes.
+func TestTemplatesBounded(t *testing.T) {
+	var table templateTable
+	var all []*Template
+	for i := 0; ; i++ {
+		key := append([]byte{0, 0xf0, 0x7f}, bytes.Repeat([]byte{byte(i), byte(i >> 8)}, 0x3ff0/2)...)
+		template, err := parseTemplate(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, template)
+		if _, ok := table.add(key); !ok {
+			break
+		}
+	}
+	f := func(templates []*Template, ok bool) {
+		t.Helper()
+		r := reader{b: appendTemplates(nil, templates)}
+		_, err := parseTemplates(&r)
+		if err = errors.Join(err, r.done()); ok != (err == nil) {
+			t.Errorf("%d templates: %v", len(templates), err)
+		}
+	}
+	f(table.templates, true)
+	f(all, false)
+	if table.bytes > maxTemplateBytes || table.bytes < maxTemplateBytes-maxTemplateKey {
+		t.Errorf("the table is full with %d bytes", table.bytes)
 	}
 }

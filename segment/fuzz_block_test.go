@@ -38,6 +38,8 @@ func FuzzParseBlockMeta(f *testing.F) {
 	f.Add(b.Meta.append(nil), uint8(len(b.file.streams)), uint64(1<<20))
 	f.Add(b.Meta.append(nil), uint8(0), uint64(1<<20)) // no stream to refer to
 	f.Add(b.Meta.append(nil), uint8(9), uint64(64))
+	columns, _ := columnsBlock(f, columnsLog(f))
+	f.Add(columns.Meta.append(nil), uint8(2), uint64(1<<20))
 	f.Fuzz(func(t *testing.T, raw []byte, streams uint8, end uint64) {
 		r := reader{b: raw}
 		var m *BlockMeta
@@ -59,7 +61,12 @@ func FuzzParseBlockMeta(f *testing.F) {
 		if row != m.Rows || m.Rows > MaxBlockRows || m.EndOffset < m.FirstOffset || m.LastIndex < m.FirstIndex {
 			t.Fatalf("directory %+v", m)
 		}
-		for row := range m.Rows {
+		for _, use := range m.Templates {
+			if int(use.ID) >= 2*int(streams) || use.Rows == 0 {
+				t.Fatalf("template %+v of %d", use, 2*int(streams))
+			}
+		}
+		for row := range m.bareRows() {
 			covered := 0
 			for _, c := range m.Chunks {
 				if c.Kind == ChunkFallback && row >= c.FirstRow && row < c.FirstRow+c.Rows {
@@ -67,7 +74,7 @@ func FuzzParseBlockMeta(f *testing.F) {
 				}
 			}
 			if covered != 1 {
-				t.Fatalf("row %d stands in %d chunks", row, covered)
+				t.Fatalf("row %d without a template stands in %d chunks", row, covered)
 			}
 		}
 	})

@@ -67,6 +67,9 @@ func start(ctx context.Context, o cli.StartOptions, build cli.VersionInfo) (err 
 		Gatherer:  prometheus.Gatherers{registry, prometheus.DefaultGatherer},
 		Retention: o.Retention, Ingest: httpd.IngestLimits{MaxLine: o.MaxLine},
 	})
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("--listen %s is in use, perhaps by another node or by Loki: stop that one, or choose another address (a second node on one machine needs its own --listen and --etcd-listen): %w", o.Listen, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -46,6 +46,9 @@ func (c etcdCore) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zap
 	// These two are about a client port, and there is none.
 	case "Running http and grpc server on single port. This is not recommended for production.",
 		"simple token is not cryptographically signed",
+		// Said of the new store of a first start, which has no term yet: the next look finds one.
+		"Failed to detect schema version",
+		"failed to update storage version",
 		// Whoever made the request is told, and knows better whether it matters.
 		"failed to apply request",
 		// Said at every regular Close; when it is an error, Err says it.

@@ -37,7 +37,9 @@ Ask
   curl -G 'http://HOST/query' --data-urlencode 'query=sum by (app) (count_over_time({app=~".+"}[1m]))' -d since=1h -d step=1m
       Metrics: with a step over a range, without at the end of it.
 
-  Grafana: add a Loki data source with the URL http://HOST.
+  Grafana: add a Loki data source with the URL http://HOST. Of Loki's API there are, under
+  /loki/api/v1: push, query_range, query, labels, label, label/NAME/values, series and
+  status/buildinfo. (Live tail, volumes and patterns are not there yet.)
 
 Operate
 

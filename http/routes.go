@@ -151,10 +151,11 @@ func (t *router) notFound(p string) error {
 			text += " or " + c.name
 		}
 	}
+	end := "."
 	if len(near) > 0 {
-		text += "?"
+		end = "?"
 	}
-	return &statusError{code: http.StatusNotFound, text: text + " GET / lists what there is"}
+	return &statusError{code: http.StatusNotFound, text: text + end + " GET / lists what there is"}
 }
 
 // editDistance is how many bytes must be inserted, removed or replaced to turn a into b.

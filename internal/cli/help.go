@@ -64,7 +64,7 @@ func writeCommands(w io.Writer, commands []*command) {
 
 // writeOverview is the help of the program.
 func writeOverview(w io.Writer, commands []*command) {
-	fmt.Fprint(w, `logcluster keeps logs on several machines and finds them again.
+	fmt.Fprint(w, `logcluster keeps logs safe and finds them again.
 
 Usage:
   logcluster COMMAND [flags] [arguments]

@@ -80,7 +80,7 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 	}
 	app := &cli.App{
 		Name:            "logcluster",
-		Usage:           "keeps logs on several machines",
+		Usage:           "keeps logs safe and finds them again",
 		HideHelp:        true,
 		HideHelpCommand: true,
 		HideVersion:     true,

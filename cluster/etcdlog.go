@@ -49,6 +49,8 @@ func (c etcdCore) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zap
 		// Said of the new store of a first start, which has no term yet: the next look finds one.
 		"Failed to detect schema version",
 		"failed to update storage version",
+		// Said when a member stops soon after its start; else it tries again.
+		"failed to update cluster version",
 		// Whoever made the request is told, and knows better whether it matters.
 		"failed to apply request",
 		// Said at every regular Close; when it is an error, Err says it.

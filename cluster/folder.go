@@ -76,7 +76,7 @@ func (f *folder) read() error {
 
 func (f *folder) text(name string) (string, error) {
 	b, err := vfs.ReadFile(f.fs, f.dir+"/"+name, 4096)
-	if err != nil {
+	if err != nil && !errors.Is(err, vfs.ErrTooLarge) {
 		return "", err
 	}
 	s := strings.TrimSpace(string(b))

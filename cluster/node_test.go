@@ -282,3 +282,35 @@ func TestNodeRefuses(t *testing.T) {
 	refused(ErrForeignCluster, func(o *Options) { o.meta = NewMemStore().Client("n1") })
 	n.start()
 }
+
+// TestH35ReadsGoOn: while nothing can be written, what is stored is read; when writes are
+// possible again, they go on.
+func TestH35ReadsGoOn(t *testing.T) {
+	mem := vfs.NewMem()
+	fault := vfs.NewFault(mem, nil)
+	n := newTestNode(t, fault)
+	n.start(func(o *Options) { o.Shards, o.OwnerWait = 2, 50*time.Millisecond })
+	n.mustPush(0, 40)
+	full := vfs.From(0, vfs.Decision{Err: syscall.ENOSPC}, vfs.Kinds(vfs.OpWrite, vfs.OpCreate))
+	fault.SetInjector(full.Inject)
+	for range 5 {
+		var unavailable *shard.Unavailable
+		if _, err := n.push(40, 40, "again"); !errors.As(err, &unavailable) {
+			t.Fatalf("got %v, want an error that says to try again", err)
+		}
+		n.check(40)
+	}
+	full.Disarm()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		_, err := n.push(40, 40, "again")
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	n.check(80)
+}

@@ -33,7 +33,7 @@ func (n *Node) eachShard(ctx context.Context, q *segment.Query, f func(ctx conte
 	group.SetLimit(max(2, runtime.GOMAXPROCS(0)))
 	for i, r := range n.sorted() {
 		group.Go(func() error {
-			s, err := r.serve(ctx)
+			s, err := r.read(ctx)
 			if err == nil {
 				err = f(ctx, i, s)
 			}

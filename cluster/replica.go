@@ -22,6 +22,7 @@ type replica struct {
 	mu      sync.Mutex
 	shard   *shard.Shard // nil while it is not open
 	serving bool         // its owner is this node, and its barrier is committed
+	stale   *shard.Shard // one that failed, halted: it is read until another one serves
 	grant   Grant
 	failure error         // why it is not open or not serving
 	changed chan struct{} // closed and made anew at every change
@@ -68,7 +69,13 @@ func (r *replica) lead(ctx context.Context) error {
 		r.set(func() { r.failure = err })
 		return err
 	}
-	r.set(func() { r.serving, r.failure = true, nil })
+	var stale *shard.Shard
+	r.set(func() { stale, r.stale, r.serving, r.failure = r.stale, nil, true, nil })
+	if stale != nil {
+		if err := stale.Close(); err != nil {
+			n.o.Logger.Sugar().Warnw("closing a shard that failed", "shard", r.number, "error", err)
+		}
+	}
 	n.o.Logger.Sugar().Debugw("owner of a shard", "shard", r.number, "epoch", r.grant.Epoch())
 	return nil
 }
@@ -120,18 +127,8 @@ func (r *replica) run(ctx context.Context) {
 			pause = r.node.o.ReopenPause
 			r.node.o.Logger.Sugar().Errorw("a shard failed and is opened again", "shard", r.number, "error", s.Err())
 		}
-		failed := s != nil && s.Err() != nil
-		if s != nil && (failed || !r.isServing()) {
-			err := s.Err()
-			r.set(func() {
-				r.shard, r.serving = nil, false
-				if err != nil {
-					r.failure = err
-				}
-			})
-			if err := s.Close(); err != nil {
-				r.node.o.Logger.Sugar().Warnw("closing a shard", "shard", r.number, "error", err)
-			}
+		if s != nil {
+			r.retire(s, serving)
 		}
 		select {
 		case <-ctx.Done():
@@ -151,6 +148,31 @@ func (r *replica) run(ctx context.Context) {
 	}
 }
 
+// retire takes a shard that failed, or could not be led, out of service. What it holds is
+// read on from there until another opening serves: a full disk takes no reads away.
+func (r *replica) retire(s *shard.Shard, served bool) {
+	err := s.Err()
+	keep := served && err != nil
+	if keep {
+		_ = s.Halt() // why it failed was told
+	}
+	r.set(func() {
+		r.shard, r.serving = nil, false
+		if keep {
+			r.stale = s
+		}
+		if err != nil {
+			r.failure = err
+		}
+	})
+	if keep {
+		return
+	}
+	if err := s.Close(); err != nil {
+		r.node.o.Logger.Sugar().Warnw("closing a shard", "shard", r.number, "error", err)
+	}
+}
+
 func (r *replica) isServing() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -158,14 +180,23 @@ func (r *replica) isServing() bool {
 }
 
 // serve returns the shard once this node owns it, and waits a while for that.
-func (r *replica) serve(ctx context.Context) (*shard.Shard, error) {
+func (r *replica) serve(ctx context.Context) (*shard.Shard, error) { return r.await(ctx, false) }
+
+// read is serve for queries: one that failed answers them meanwhile. It holds all that
+// was acknowledged, and nobody else can write.
+func (r *replica) read(ctx context.Context) (*shard.Shard, error) { return r.await(ctx, true) }
+
+func (r *replica) await(ctx context.Context, read bool) (*shard.Shard, error) {
 	var timeout <-chan time.Time
 	for {
 		r.mu.Lock()
-		s, serving, failure, changed := r.shard, r.serving, r.failure, r.changed
+		s, serving, failure, changed, stale := r.shard, r.serving, r.failure, r.changed, r.stale
 		r.mu.Unlock()
 		if serving && s.Err() == nil {
 			return s, nil
+		}
+		if read && stale != nil {
+			return stale, nil
 		}
 		if timeout == nil {
 			timer := time.NewTimer(r.node.o.OwnerWait)
@@ -206,10 +237,15 @@ func (r *replica) reassert(ctx context.Context, lease LeaseID) error {
 }
 
 func (r *replica) close() error {
-	s := r.current()
-	if s == nil {
-		return nil
+	r.mu.Lock()
+	s, stale := r.shard, r.stale
+	r.mu.Unlock()
+	r.set(func() { r.shard, r.stale, r.serving = nil, nil, false })
+	var errs []error
+	for _, s := range []*shard.Shard{s, stale} {
+		if s != nil {
+			errs = append(errs, s.Close())
+		}
 	}
-	r.set(func() { r.shard, r.serving = nil, false })
-	return s.Close()
+	return errors.Join(errs...)
 }

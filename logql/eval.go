@@ -105,6 +105,10 @@ func (e *evaluation) constant(number float64) row {
 	return r
 }
 
+// maxScanSeries bounds the series of one scan, of which each shard may hold as many for a
+// while: a series costs some hundred bytes, however few points it has.
+const maxScanSeries = 100_000
+
 // rangeVector has the source count the entries of a range aggregation.
 func (e *evaluation) rangeVector(ctx context.Context, x Expr, r *RangeAggregation, grouping segment.Grouping) (value, error) {
 	scan, err := plan(x.String(), r, grouping, e.first, e.step, e.steps)
@@ -112,7 +116,7 @@ func (e *evaluation) rangeVector(ctx context.Context, x Expr, r *RangeAggregatio
 		return value{}, err
 	}
 	scan.Query.Tenant, scan.Query.OnDamage = e.tenant, e.onDamage
-	scan.MaxSeries = max((e.maxSamples-e.samples)/e.steps, 1)
+	scan.MaxSeries = min(max((e.maxSamples-e.samples)/e.steps, 1), maxScanSeries)
 	scan.Aggregation.MaxSeries = scan.MaxSeries
 	partial, err := e.source.Partial(ctx, scan)
 	switch {

@@ -91,9 +91,15 @@ func TestS2CrashSweep(t *testing.T) {
 		c := &crasher{mem: mem, oracle: o, seed: seed, pick: func(int) bool { return true }}
 		ok(t, (&run{bench: newBench(vfs.NewFault(mem, c.inject)), oracle: o}).script())
 		rng := generator(seed)
-		for _, im := range c.images {
+		for i, im := range c.images {
+			// Without -seeds each change has two of the four ways to crash, in turn.
+			if *seeds == 1 && (i/len(crashModes)+i)%2 == 1 {
+				continue
+			}
 			try(im)
-			stale(im, rng)
+			if rng.IntN(3) == 0 {
+				stale(im, rng)
+			}
 			if rng.IntN(20) > 0 {
 				continue
 			}

@@ -314,3 +314,57 @@ func hurtAgain(t *testing.T, rng *rand.Rand, im *image) {
 		}
 	}
 }
+
+// TestH17LiveFlips: bits that flip while the shard runs. A query returns what was
+// written or names the file that is damaged.
+func TestH17LiveFlips(t *testing.T) {
+	now, _ := lived(t, 77)
+	b := newBench(now.fs)
+	ok(t, b.start())
+	whole, _, err := b.read()
+	ok(t, err)
+	rng := generator(uint64(*seeds))
+	silent := 0
+	for _, prefix := range []string{"tail-", "open-", "seg-"} {
+		name := fileLike(t, now.fs, "shards/3/"+prefix)
+		size := len(fileBytes(t, now.fs, name))
+		for range 150 * *seeds {
+			at, mask := int64(rng.IntN(size)), byte(1)<<rng.IntN(8)
+			ok(t, now.fs.Corrupt(name, at, mask))
+			entries, damage, err := b.read()
+			ok(t, now.fs.Corrupt(name, at, mask))
+			if err != nil {
+				t.Fatalf("%s, byte %d: %v", name, at, err)
+			}
+			there := map[uint64]string{}
+			for _, e := range entries {
+				there[e.offset] = e.line
+			}
+			missing := 0
+			for _, e := range whole {
+				if line, found := there[e.offset]; !found {
+					missing++
+				} else if line != e.line {
+					t.Fatalf("%s, byte %d: offset %d is %q, want %q", name, at, e.offset, line, e.line)
+				}
+			}
+			if len(there) != len(whole)-missing {
+				t.Fatalf("%s, byte %d: entries that were never written: %v", name, at, entries)
+			}
+			named := slices.ContainsFunc(damage, func(err error) bool { return strings.Contains(err.Error(), path.Base(name)) })
+			if missing > 0 && !named {
+				t.Fatalf("%s, byte %d: %d entries are missing, and the query says %v", name, at, missing, damage)
+			}
+			if missing == 0 {
+				silent++
+			}
+		}
+	}
+	if silent == 450**seeds {
+		t.Error("no flip did any harm")
+	}
+	if len(b.shard.Status().Damage) < 2 {
+		t.Errorf("Status says %q", b.shard.Status().Damage)
+	}
+	ok(t, b.stop())
+}

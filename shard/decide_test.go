@@ -266,6 +266,26 @@ func TestH14Table(t *testing.T) {
 		return w.scan(mark(w, 8), none)
 	})
 
+	row("T6 a record of another history, whole in itself", "1-3 5-8 lost 4-4 [30,40) in 1 next 9/80", func(w *tailWriter) string {
+		b := w.bytesOf(4)
+		h, err := segment.ParseHeader(b)
+		ok(w.t, err)
+		h.MaxTimestamp = 99
+		changed := append(segment.AppendHeader(nil, &h), payloadOf(4)...)
+		w.over(w.place[4][0], segment.AppendTrailer(changed, segment.Trailer{Group: segment.NewGroup(2, 1)}, changed))
+		return w.scan(mark(w, 8), none)
+	})
+	row("T6 a record in the place of the one before it", "1-3 5-8 lost 4-4 [30,40) in 1 next 9/80", func(w *tailWriter) string {
+		w.over(w.place[4][0], w.bytesOf(5))
+		return w.scan(mark(w, 8), none)
+	})
+	row("T8 a file that does not continue the log", `error: corrupt tail file in "d/tail-2" at byte 0: it does not continue the log at record 9`, func(w *tailWriter) string {
+		w.end.chain[0]++
+		w.file()
+		w.records(1)
+		return w.scan(mark(w, 8), none)
+	})
+
 	row("T7 a known loss", "1-3 5-8 next 9/80", func(w *tailWriter) string {
 		w.hurt(4, "payload")
 		return w.scan(mark(w, 8), none, Loss{FirstIndex: 4, LastIndex: 4, FirstOffset: 30, EndOffset: 40})

@@ -165,8 +165,9 @@
 //	O6  Records up to the highest commit index in any trailer are applied to STATE; and
 //	    up to the last block of open-I, since only committed records are encoded. The
 //	    rest waits for an owner.
-//	O7  open-I is used as far as its blocks are intact and fit the chain of the log;
-//	    after a failure it is made again (H13).
+//	O7  open-I is copied, since an fsync of it may have failed in the last process and
+//	    what reads well then is never written (H13). The copy is used as far as its
+//	    blocks are intact and fit the chain of the log; the rest is encoded again.
 //	O8  Records above the mark are copied into a new tail file, which is fsynced and
 //	    named by MANIFEST (H12). The log goes on in a new file also behind a torn end,
 //	    damage, or a failure. Else it goes on in the last one.

@@ -210,6 +210,31 @@ func TestH13OpenSegmentIsNotSyncedAgain(t *testing.T) {
 	ok(t, (&image{"power loss", mem.Crash(nil, vfs.CrashOptions{Mode: vfs.CrashDropUnsynced}), o, false}).recover())
 }
 
+// TestSealsThatFailDoNotPileUp: a seal that is tried again and again does not make a
+// tail file each time.
+func TestSealsThatFailDoNotPileUp(t *testing.T) {
+	fs := vfs.NewFault(vfs.NewMem(), nil)
+	b, o := newBench(fs), newOracle()
+	ok(t, b.start())
+	ok(t, o.write(b, 0))
+	fs.SetInjector(vfs.From(0, vfs.Decision{Err: syscall.EIO}, vfs.Kinds(vfs.OpCreate), vfs.Names("open-*")).Inject)
+	for range 5 {
+		wants(t, b.seal(), syscall.EIO)
+	}
+	if st := b.shard.Status(); st.TailFiles != 2 || st.State != "ok" {
+		t.Errorf("%+v", st)
+	}
+	ok(t, o.write(b, 0))
+	wants(t, b.seal(), syscall.EIO)
+	fs.SetInjector(nil)
+	ok(t, b.seal())
+	ok(t, b.healthy(o))
+	if st := b.shard.Status(); st.TailFiles != 1 || st.SealedEntries != 4 {
+		t.Errorf("%+v", st)
+	}
+	ok(t, b.stop())
+}
+
 // TestFullOpenSegmentIsSealed: what does not fit into one segment file goes into the
 // next.
 func TestFullOpenSegmentIsSealed(t *testing.T) {

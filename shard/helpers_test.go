@@ -6,11 +6,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"maps"
 	"math"
 	"math/rand/v2"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -372,81 +370,6 @@ func (b *bench) healthy(o *oracle) error {
 		return fmt.Errorf("damage is reported where there is none: state %q, %q, %v", st.State, st.Damage, damage)
 	}
 	return o.verify(entries, nothingLost, false)
-}
-
-// An image is a file system as a crash leaves it, and what must and may be in it.
-type image struct {
-	what   string
-	fs     *vfs.Mem
-	oracle *oracle
-
-	openEnd bool // how much was lost of its end is not known
-}
-
-// overwritten returns an injector that reports writes into a tail file over anything
-// but zeros: what stands there may be part of the log, or of a torn group (H14).
-func overwritten(mem *vfs.Mem, report func(error)) vfs.Injector {
-	return func(op vfs.Op) vfs.Decision {
-		if op.Kind != vfs.OpWrite || !strings.HasPrefix(path.Base(op.Name), "tail-") || strings.HasSuffix(op.Name, vfs.TempSuffix) {
-			return vfs.Decision{}
-		}
-		f, err := mem.Open(op.Name)
-		if err != nil {
-			report(err)
-			return vfs.Decision{}
-		}
-		defer f.Close()
-		b := make([]byte, op.Length)
-		n, err := f.ReadAt(b, op.Offset)
-		if err != nil && !errors.Is(err, io.EOF) {
-			report(err)
-		}
-		if !allZero(b[:n]) {
-			report(fmt.Errorf("%d bytes at %d of %s are written over others", op.Length, op.Offset, op.Name))
-		}
-		return vfs.Decision{}
-	}
-}
-
-// recover opens the shard in an image, checks it, and checks that it can be
-// written, closed and opened again.
-func (im *image) recover() error {
-	var mu sync.Mutex
-	var overwrites []error
-	b := newBench(vfs.NewFault(im.fs, overwritten(im.fs, func(err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		overwrites = append(overwrites, err)
-	})))
-	if err := b.start(); err != nil {
-		return fmt.Errorf("start: %w", err)
-	}
-	if err := errors.Join(b.healthy(im.oracle), im.finish(b)); err != nil {
-		return errors.Join(err, b.stop())
-	}
-	if err := b.stop(); err != nil {
-		return fmt.Errorf("stop: %w", err)
-	}
-	if err := b.start(); err != nil {
-		return fmt.Errorf("second start: %w", err)
-	}
-	err := errors.Join(b.healthy(im.oracle), b.stop())
-	return errors.Join(err, errors.Join(overwrites...))
-}
-
-// finish goes on writing: what was not acknowledged is repeated under its key.
-func (im *image) finish(b *bench) error {
-	for w := range im.oracle.sent {
-		for im.oracle.sent[w] > im.oracle.acked[w] {
-			if err := im.oracle.write(b, w); err != nil {
-				return fmt.Errorf("repeating what was not acknowledged: %w", err)
-			}
-		}
-		if err := im.oracle.write(b, w); err != nil {
-			return fmt.Errorf("going on: %w", err)
-		}
-	}
-	return b.healthy(im.oracle)
 }
 
 func generator(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 3)) }

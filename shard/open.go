@@ -21,6 +21,7 @@ func Open(o Options) (*Shard, error) {
 	o = o.withDefaults()
 	s := &Shard{o: o, inFlight: map[keyPart]*item{}, failed: make(chan struct{}), closed: make(chan struct{})}
 	s.room, s.work = sync.NewCond(&s.mu), sync.NewCond(&s.mu)
+	s.intern = s.streams.intern
 	s.fill = filler{fs: o.FS, fail: s.fail}
 	if err := s.load(); err != nil {
 		s.abort()

@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"slices"
 	"time"
 
+	"github.com/logcluster/logcluster/internal/vfs"
 	"github.com/logcluster/logcluster/segment"
 )
 
@@ -197,8 +199,7 @@ func (r *recovery) show() {
 }
 
 // resumeOpen opens the open segment that the last process left, if it continues what is
-// sealed. After a failed fsync it is made again: what reads well in it need not be on
-// the disk, and its own fsync would not tell.
+// sealed.
 func (s *Shard) resumeOpen() (*segment.Open, error) {
 	names, err := s.o.FS.List(s.o.Dir)
 	if err != nil {
@@ -210,15 +211,52 @@ func (s *Shard) resumeOpen() (*segment.Open, error) {
 		if _, err := fmt.Sscanf(name, "open-%d", &first); err != nil || name != fmt.Sprintf("open-%d", first) || first <= end {
 			continue
 		}
-		if s.o.AfterFailure {
-			return nil, segment.RemoveOpen(s.o.FS, s.path(name))
+		path := s.path(name)
+		if err := errors.Join(copyAnew(s.o.FS, path), copyAnew(s.o.FS, path+".aux")); err != nil {
+			// Its entries are in the tail.
+			s.o.Logger.Sugar().Warnw("the open segment is encoded again", "shard", s.o.Number, "error", err)
+			return nil, segment.RemoveOpen(s.o.FS, path)
 		}
 		next := first
-		return segment.ResumeOpen(s.o.FS, s.path(name), s.o.Ident.LogID, func(m *segment.BlockMeta) bool {
+		return segment.ResumeOpen(s.o.FS, path, s.o.Ident.LogID, func(m *segment.BlockMeta) bool {
 			ok := m.FirstIndex >= next && m.LastIndex >= m.FirstIndex && m.LastIndex < math.MaxUint64
 			next = m.LastIndex + 1
 			return ok
 		})
 	}
 	return nil, nil
+}
+
+// copyAnew puts a copy in the place of a file that was never synced. If the last process
+// saw an fsync of it fail, what reads well need not be on the disk, and no later fsync
+// would write it or tell (H13).
+func copyAnew(fsys vfs.FS, name string) (err error) {
+	from, err := fsys.Open(name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, from.Close()) }()
+	size, err := from.Size()
+	if err != nil {
+		return err
+	}
+	temp := name + vfs.TempSuffix
+	if err := fsys.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	to, err := fsys.Create(temp)
+	if err != nil {
+		return err
+	}
+	w := &windowReader{file: from, size: size}
+	for at := int64(0); at < size && err == nil; at += window {
+		var b []byte
+		if b, err = w.bytes(at, window); err == nil {
+			_, err = to.WriteAt(b, at)
+		}
+	}
+	if err = errors.Join(err, to.Close()); err != nil {
+		return errors.Join(err, fsys.Remove(temp))
+	}
+	return fsys.Rename(temp, name)
 }

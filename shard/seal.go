@@ -110,11 +110,10 @@ func (s *Shard) seal(e *segment.BlockEncoder) (SealResult, error) {
 
 // sealOnce seals one segment.
 func (s *Shard) sealOnce(e *segment.BlockEncoder) (SealResult, error) {
-	roll := &item{header: segment.Header{Type: segment.RecordBarrier, Flags: segment.FlagRoll}}
-	if err := s.appendControl(roll); err != nil {
+	last, err := s.rolled()
+	if err != nil {
 		return SealResult{}, err
 	}
-	last := roll.header.Index - 1
 	for {
 		s.mu.Lock()
 		left := len(s.view.frames) > 0 && s.view.frames[0].Header.Index <= last
@@ -155,6 +154,29 @@ func (s *Shard) sealOnce(e *segment.BlockEncoder) (SealResult, error) {
 		return SealResult{}, err
 	}
 	return SealResult{Segments: 1, Entries: sealed.Entries, RawBytes: sealed.RawBytes, FileBytes: sealed.Length}, nil
+}
+
+// rolled returns the last record before the last tail file, with all entries that are to
+// be sealed: it rolls, unless a seal that failed has done so already.
+func (s *Shard) rolled() (last uint64, err error) {
+	s.mu.Lock()
+	first := s.tails[len(s.tails)-1].first
+	done := !first.unchained && s.commit+1 >= first.index
+	if n := len(s.view.frames); n > 0 {
+		done = done && s.view.frames[n-1].Header.Index < first.index
+	}
+	if n := len(s.view.blocks); n > 0 {
+		done = done && s.view.blocks[n-1].Meta.LastIndex < first.index
+	}
+	s.mu.Unlock()
+	if done {
+		return first.index - 1, nil
+	}
+	roll := &item{header: segment.Header{Type: segment.RecordBarrier, Flags: segment.FlagRoll}}
+	if err := s.appendControl(roll); err != nil {
+		return 0, err
+	}
+	return roll.header.Index - 1, nil
 }
 
 // sealRange is the part of the log that the open segment stands for: it begins behind

@@ -17,6 +17,7 @@ type Shard struct {
 	o       Options
 	promise *promiseFile
 	streams interner
+	intern  func(key []byte) (*segment.Stream, error) // of streams; one for all frames
 
 	// sealMu is held by whoever encodes blocks or seals: there is one open segment.
 	sealMu sync.Mutex
@@ -62,6 +63,7 @@ type Shard struct {
 	unreadable  map[string]string // files that queries found damaged, and how
 	failure     error
 	closing     bool
+	released    bool // Close has closed the files
 
 	failed chan struct{}
 	closed chan struct{}
@@ -120,9 +122,10 @@ func (s *Shard) unavailable(err error) error {
 	return &Unavailable{Shard: s.o.Number, After: time.Second, Err: err}
 }
 
-// Close stops the shard: what waits is written first. It does not seal. The files of
-// queries that still run stay open until these end.
-func (s *Shard) Close() error {
+// Halt ends all that the shard does by itself: what waits is written first, encoders
+// are joined. One that failed can still be read, until Close: its view stays as it is
+// while another opening of the same folder takes its place.
+func (s *Shard) Halt() error {
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
@@ -134,11 +137,10 @@ func (s *Shard) Close() error {
 	s.room.Broadcast()
 	s.mu.Unlock()
 	s.wg.Wait()
-	errs := []error{s.fill.close()}
+	err := s.fill.close()
 
 	s.mu.Lock()
-	failed := s.failure != nil
-	if !failed {
+	if s.failure == nil {
 		s.failure = ErrClosed
 	}
 	s.leading = 0
@@ -146,11 +148,25 @@ func (s *Shard) Close() error {
 	s.abandonLocked(ErrClosed)
 	s.mu.Unlock()
 	s.o.Encoders.forget(s)
+	return err
+}
 
+// Close halts the shard and closes its files. It does not seal. The files of queries
+// that still run stay open until these end.
+func (s *Shard) Close() error {
+	errs := []error{s.Halt()}
 	s.sealMu.Lock()
 	defer s.sealMu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.released {
+		return nil
+	}
+	s.released = true
+	failed := !errors.Is(s.failure, ErrClosed)
+	if failed {
+		s.failure = errors.Join(s.failure, ErrClosed) // it cannot be read any more either
+	}
 	if n := len(s.tails); n > 0 && !failed {
 		// The zeros ahead of the end are of no use to the next process.
 		errs = append(errs, s.tails[n-1].file.Truncate(s.tails[n-1].end))

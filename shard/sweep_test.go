@@ -166,7 +166,7 @@ var faults = []struct {
 // again everything is there.
 func TestH13FailSweep(t *testing.T) {
 	// Without -seeds the combinations share the operations among them.
-	stride := max(1, 6/int64(*seeds))
+	stride := max(1, 12/int64(*seeds))
 	for i, fault := range faults {
 		for j, reopen := range []bool{false, true} {
 			fired := true

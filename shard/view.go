@@ -97,7 +97,7 @@ func (o *openSegment) release() error {
 
 // showLocked adds a committed DATA record to the view.
 func (s *Shard) showLocked(h segment.Header, streams []*segment.Stream, t *tailFile, at int64) {
-	f := &frame{tail: t, at: at, FrameUnit: segment.FrameUnit{Header: h, Streams: streams, Intern: s.streams.intern}}
+	f := &frame{tail: t, at: at, FrameUnit: segment.FrameUnit{Header: h, Streams: streams, Intern: s.intern}}
 	f.Load = f.load
 	s.listLocked(f)
 }
@@ -148,10 +148,11 @@ func (f *frame) load() ([]byte, error) { return f.tail.load(&f.Header, f.at) }
 // reports what is lost of the shard.
 func (s *Shard) snapshot(q *segment.Query) (*segment.Query, []segment.Unit, func(), error) {
 	s.mu.Lock()
-	// A shard that failed is still read: all that was acknowledged is in the view.
-	if s.closing || !s.serving {
+	// A shard that failed is still read, also halted: all that was acknowledged is in the
+	// view.
+	if ended := s.released || errors.Is(s.failure, ErrClosed); ended || !s.serving {
 		err := ErrNotOwner
-		if s.closing {
+		if ended {
 			err = ErrClosed
 		}
 		s.mu.Unlock()

@@ -195,11 +195,15 @@ func (n *Node) run(ctx context.Context, state NodeState) {
 	if n.etcd != nil {
 		etcdDone = n.etcd.Done()
 	}
+	lost := false // what hung on the lease is not all back yet
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
+			if lost {
+				lost = !n.reassert(ctx, state)
+			}
 			if err := n.floor.Sync(); err != nil {
 				n.o.Logger.Sugar().Errorw("syncing the marks of what is synced", "error", err)
 			}
@@ -209,7 +213,7 @@ func (n *Node) run(ctx context.Context, state NodeState) {
 				}
 			}
 		case <-n.session.Changed():
-			n.reassert(ctx, state)
+			lost = !n.reassert(ctx, state)
 		case <-etcdDone:
 			if ctx.Err() == nil {
 				n.stop(fmt.Errorf("etcd ended: %w", n.etcd.Err()))
@@ -219,24 +223,29 @@ func (n *Node) run(ctx context.Context, state NodeState) {
 	}
 }
 
-// reassert puts back what hung on a lease that was lost.
-func (n *Node) reassert(ctx context.Context, state NodeState) {
+// reassert puts back what hung on a lease that was lost, and reports whether all of it
+// is back.
+func (n *Node) reassert(ctx context.Context, state NodeState) bool {
 	lease := n.session.Lease()
 	if lease == 0 {
-		return // there is no new one yet
+		return true // there is no new one yet: Changed will tell
 	}
+	done := true
 	if err := reassertNode(ctx, n.meta, n.o.Name, state, lease); err != nil {
 		if errors.Is(err, ErrReplaced) {
 			n.stop(err)
-			return
+			return true
 		}
 		n.o.Logger.Sugar().Warnw("telling that this node runs", "error", err)
+		done = false
 	}
 	for _, r := range n.replicas {
 		if err := r.reassert(ctx, lease); err != nil && ctx.Err() == nil {
 			n.o.Logger.Sugar().Warnw("putting the ownership of a shard back", "shard", r.number, "error", err)
+			done = done && errors.Is(err, ErrDeposed)
 		}
 	}
+	return done
 }
 
 // stop ends the node from within.

@@ -173,12 +173,6 @@ func (r *replica) retire(s *shard.Shard, served bool) {
 	}
 }
 
-func (r *replica) isServing() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.serving
-}
-
 // serve returns the shard once this node owns it, and waits a while for that.
 func (r *replica) serve(ctx context.Context) (*shard.Shard, error) { return r.await(ctx, false) }
 

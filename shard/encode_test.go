@@ -189,25 +189,31 @@ func TestOpenSegmentIsLost(t *testing.T) {
 }
 
 // TestH13OpenSegmentIsNotSyncedAgain: the fsync of a seal loses the bytes, and the file
-// cannot be removed either; the next seal does not rely on it.
+// cannot be removed either; the next seal, in this process or the next, does not rely
+// on it.
 func TestH13OpenSegmentIsNotSyncedAgain(t *testing.T) {
-	mem, o := vfs.NewMem(), newOracle()
-	fs := vfs.NewFault(mem, nil)
-	b := newBench(fs)
-	ok(t, b.start())
-	ok(t, o.write(b, largeWriter)) // more than one page
-	ok(t, b.encode())
-	isOpen := vfs.Names("open-*")
-	fs.SetInjector(vfs.Join(vfs.At(0, vfs.Decision{Lose: true}, vfs.Kinds(vfs.OpSync), isOpen).Inject,
-		vfs.From(0, vfs.Decision{Err: syscall.EIO}, vfs.Kinds(vfs.OpRemove), isOpen).Inject))
-	wants(t, b.seal(), syscall.EIO)
-	fs.SetInjector(nil)
-	ok(t, b.stop())
-	b.options.AfterFailure = true
-	ok(t, b.start())
-	ok(t, b.seal())
-	ok(t, b.stop())
-	ok(t, (&image{"power loss", mem.Crash(nil, vfs.CrashOptions{Mode: vfs.CrashDropUnsynced}), o, false}).recover())
+	for _, sameProcess := range []bool{false, true} {
+		mem, o := vfs.NewMem(), newOracle()
+		fs := vfs.NewFault(mem, nil)
+		b := newBench(fs)
+		ok(t, b.start())
+		ok(t, o.write(b, largeWriter)) // more than one page
+		ok(t, b.encode())
+		isOpen := vfs.Names("open-*")
+		fs.SetInjector(vfs.Join(vfs.At(0, vfs.Decision{Lose: true}, vfs.Kinds(vfs.OpSync), isOpen).Inject,
+			vfs.From(0, vfs.Decision{Err: syscall.EIO}, vfs.Kinds(vfs.OpRemove), isOpen).Inject))
+		wants(t, b.seal(), syscall.EIO)
+		fs.SetInjector(nil)
+		ok(t, b.stop())
+		b.options.AfterFailure = sameProcess
+		ok(t, b.start())
+		if st := b.shard.Status(); st.OpenBlocks != 1 {
+			t.Errorf("the block was not used again: %+v", st)
+		}
+		ok(t, b.seal())
+		ok(t, b.stop())
+		ok(t, (&image{"power loss", mem.Crash(nil, vfs.CrashOptions{Mode: vfs.CrashDropUnsynced}), o, false}).recover())
+	}
 }
 
 // TestSealsThatFailDoNotPileUp: a seal that is tried again and again does not make a

@@ -77,6 +77,73 @@ func TestFailedShardStaysFailed(t *testing.T) {
 	ok(t, b.shard.Close())
 }
 
+// TestHaltedShardIsReadBesideTheNext: one that failed shows what it held, while the next
+// opening of the folder carries forward, seals and removes files.
+func TestHaltedShardIsReadBesideTheNext(t *testing.T) {
+	mem := vfs.NewMem()
+	fs := vfs.NewFault(mem, nil)
+	tracked := vfstest.OpenTracking(t, fs)
+	b, o := newBench(tracked), newOracle()
+	ok(t, b.start())
+	ok(t, o.write(b, 0))
+	ok(t, b.seal())
+	ok(t, o.write(b, largeWriter))
+	ok(t, b.encode())
+	ok(t, o.write(b, 0))
+	fs.SetInjector(vfs.FailAt(0, syscall.EIO, tailSyncs...).Inject)
+	wants(t, o.write(b, 1), ErrFailed)
+	acked := o.at()
+	acked.sent = o.at().acked // what failed is not shown here
+	ok(t, b.shard.Halt())
+	next := newBench(tracked)
+	next.options.AfterFailure, next.epoch = true, b.epoch
+	ok(t, next.start())
+	for range 2 {
+		ok(t, o.write(next, 1))
+		ok(t, next.encode())
+		ok(t, next.seal())
+		entries, damage, err := b.read()
+		if err := errors.Join(err, errors.Join(damage...), acked.verify(entries, nothingLost, false)); err != nil {
+			t.Error(err)
+		}
+		ok(t, next.healthy(o))
+	}
+	ok(t, b.shard.Close())
+	if _, _, err := b.read(); !errors.Is(err, ErrClosed) {
+		t.Errorf("a closed shard is read: %v", err)
+	}
+	ok(t, next.healthy(o))
+	b.encoders.Close()
+	ok(t, b.floor.Close())
+	ok(t, next.stop())
+}
+
+// TestHaltWaits: whoever closes a shard that another one halts does not take its files
+// from under the last group.
+func TestHaltWaits(t *testing.T) {
+	fs := vfs.NewFault(vfs.NewMem(), nil)
+	b, o := newBench(fs), newOracle()
+	ok(t, b.start())
+	g := newGate(tailSyncs...)
+	fs.SetInjector(g.inject)
+	written := make(chan error, 1)
+	go func() { written <- o.write(b, 0) }()
+	<-g.came
+	ended := make(chan error, 2)
+	for range 2 {
+		go func() { ended <- b.shard.Close() }()
+	}
+	waitFor(t, "it is being closed", func() bool {
+		b.shard.mu.Lock()
+		defer b.shard.mu.Unlock()
+		return b.shard.closing
+	})
+	close(g.open)
+	ok(t, <-written)
+	ok(t, errors.Join(<-ended, <-ended))
+	ok(t, b.stop())
+}
+
 // TestH20NothingUnknownIsRemoved: without IDENT nothing that was used is removed, and
 // tidying leaves alone what it does not know.
 func TestH20NothingUnknownIsRemoved(t *testing.T) {

@@ -65,6 +65,7 @@ type Shard struct {
 	closing     bool
 	released    bool // Close has closed the files
 
+	halt   sync.Once
 	failed chan struct{}
 	closed chan struct{}
 	wg     sync.WaitGroup
@@ -124,13 +125,15 @@ func (s *Shard) unavailable(err error) error {
 
 // Halt ends all that the shard does by itself: what waits is written first, encoders
 // are joined. One that failed can still be read, until Close: its view stays as it is
-// while another opening of the same folder takes its place.
-func (s *Shard) Halt() error {
+// while another opening of the same folder takes its place. A second call waits for the
+// first and returns nil.
+func (s *Shard) Halt() (err error) {
+	s.halt.Do(func() { err = s.haltOnce() })
+	return err
+}
+
+func (s *Shard) haltOnce() error {
 	s.mu.Lock()
-	if s.closing {
-		s.mu.Unlock()
-		return nil
-	}
 	s.closing = true
 	close(s.closed)
 	s.work.Broadcast()

@@ -61,7 +61,7 @@ func (u *FrameUnit) Select(ctx context.Context, q *Query) ([]Entry, error) {
 	if q.Pipeline != nil {
 		return u.selectRows(ctx, q, d, cache)
 	}
-	c := collector{q: q}
+	c := firstHits(q)
 	u.each(q, d, cache.matches, func(stream uint32, row int) {
 		c.add(hit{d.Timestamps[row], u.Header.Offset + uint64(row), uint32(row), stream})
 	})
@@ -82,7 +82,7 @@ func (u *FrameUnit) Select(ctx context.Context, q *Query) ([]Entry, error) {
 
 // selectRows is Select for queries with a pipeline.
 func (u *FrameUnit) selectRows(ctx context.Context, q *Query, d *Data, cache streamCache) ([]Entry, error) {
-	c := entryCollector{q: q}
+	c := firstEntries(q)
 	var row PipelineRow
 	u.each(q, d, cache.matches, func(stream uint32, i int) {
 		e := Entry{Timestamp: d.Timestamps[i], Stream: d.Streams[stream], Line: d.Line(i), Offset: u.Header.Offset + uint64(i)}

@@ -8,7 +8,7 @@ import (
 
 // selectRows is Select for queries with a pipeline, line by line.
 func (b *Block) selectRows(ctx context.Context, q *Query, r *blockReader, runs []*BlockRun, offsets []uint64) ([]Entry, error) {
-	c := entryCollector{q: q}
+	c := firstEntries(q)
 	metadata := blockMetadata{b: b}
 	var row PipelineRow
 	err := r.eachLine(ctx, q, runs, func(run *BlockRun, n int, line []byte) {
@@ -24,34 +24,6 @@ func (b *Block) selectRows(ctx context.Context, q *Query, r *blockReader, runs [
 		return nil, err
 	}
 	return c.result(), nil
-}
-
-// entryCollector gathers entries and keeps the first Limit of them by the query's order.
-type entryCollector struct {
-	q       *Query
-	entries []Entry
-}
-
-func (c *entryCollector) add(e Entry) {
-	c.entries = append(c.entries, e)
-	// A sort for every Limit entries that are dropped is amortised.
-	if l := c.q.Limit; l > 0 && len(c.entries) >= 1024 && len(c.entries)/2 >= l {
-		c.entries = c.result()
-	}
-}
-
-func (c *entryCollector) result() []Entry {
-	slices.SortFunc(c.entries, func(a, b Entry) int {
-		if c.q.less(&a, &b) {
-			return -1
-		}
-		return 1
-	})
-	if l := c.q.Limit; l > 0 && len(c.entries) > l {
-		clear(c.entries[l:])
-		c.entries = c.entries[:l]
-	}
-	return c.entries
 }
 
 // sumRows is sum for aggregations that need the lines, line by line.

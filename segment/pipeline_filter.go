@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"cmp"
 	"math"
 	"strconv"
 	"time"
@@ -108,24 +109,12 @@ func (f *LabelFilter) MatchNumber(v float64) bool {
 
 // MatchDuration reports whether a FilterDuration holds for a value.
 func (f *LabelFilter) MatchDuration(v time.Duration) bool {
-	switch {
-	case v < f.Duration:
-		return f.Comparison.holds(-1)
-	case v > f.Duration:
-		return f.Comparison.holds(1)
-	}
-	return f.Comparison.holds(0)
+	return f.Comparison.holds(cmp.Compare(v, f.Duration))
 }
 
 // MatchBytes reports whether a FilterBytes holds for a value.
 func (f *LabelFilter) MatchBytes(v uint64) bool {
-	switch {
-	case v < f.Bytes:
-		return f.Comparison.holds(-1)
-	case v > f.Bytes:
-		return f.Comparison.holds(1)
-	}
-	return f.Comparison.holds(0)
+	return f.Comparison.holds(cmp.Compare(v, f.Bytes))
 }
 
 // appendNames appends the names of the labels that the filter looks at.

@@ -51,34 +51,51 @@ type hit struct {
 	run       uint32
 }
 
-// A collector gathers hits and keeps the first Limit of them by the query's order.
-type collector struct {
-	q    *Query
-	hits []hit
+// first gathers what a unit holds of a query and keeps the first limit of it, or all of
+// it if limit is 0.
+type first[T any] struct {
+	limit   int
+	compare func(a, b T) int
+	items   []T
 }
 
-func (c *collector) add(h hit) {
-	c.hits = append(c.hits, h)
-	// A sort for every Limit hits that are dropped is amortised.
-	if l := c.q.Limit; l > 0 && len(c.hits) >= 1024 && len(c.hits)/2 >= l {
-		c.hits = c.result()
-	}
-}
-
-func (c *collector) result() []hit {
-	slices.SortFunc(c.hits, func(a, b hit) int {
-		if c.q.Direction == Backward {
+func firstHits(q *Query) *first[hit] {
+	return &first[hit]{limit: q.Limit, compare: func(a, b hit) int {
+		if q.Direction == Backward {
 			a, b = b, a
 		}
 		if a.timestamp != b.timestamp {
 			return cmp.Compare(a.timestamp, b.timestamp)
 		}
 		return cmp.Compare(a.offset, b.offset)
-	})
-	if l := c.q.Limit; l > 0 && len(c.hits) > l {
-		c.hits = c.hits[:l]
+	}}
+}
+
+func firstEntries(q *Query) *first[Entry] {
+	return &first[Entry]{limit: q.Limit, compare: func(a, b Entry) int {
+		if q.less(&a, &b) {
+			return -1
+		}
+		return 1
+	}}
+}
+
+func (f *first[T]) add(item T) {
+	f.items = append(f.items, item)
+	// A sort for every limit items that are dropped is amortised.
+	if f.limit > 0 && len(f.items) >= 1024 && len(f.items)/2 >= f.limit {
+		f.result()
 	}
-	return c.hits
+}
+
+// result returns what was kept, in the query's order.
+func (f *first[T]) result() []T {
+	slices.SortFunc(f.items, f.compare)
+	if f.limit > 0 && len(f.items) > f.limit {
+		clear(f.items[f.limit:]) // lets go of dropped lines
+		f.items = f.items[:f.limit]
+	}
+	return f.items
 }
 
 // few reports whether a query may return few of a unit's entries, which then must not

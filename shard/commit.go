@@ -44,10 +44,11 @@ func (s *Shard) writeLoop() {
 			err = s.failure // the filler's: what it synced may be what was written here
 		}
 		if err != nil {
+			// First the failure, then the answers: who hears of it finds Failed closed.
+			s.failLocked(err)
 			for _, it := range group {
 				it.finish(s.unavailable(errors.Join(ErrFailed, err)))
 			}
-			s.failLocked(err)
 			s.mu.Unlock()
 			return
 		}

@@ -19,6 +19,7 @@ type blockFile struct {
 	chunks    chunkReader
 	streams   []*Stream   // by reference
 	templates []*Template // by number
+	folds     []*fold     // by number
 }
 
 // Stream returns the stream of a run.

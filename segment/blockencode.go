@@ -327,7 +327,7 @@ func (e *BlockEncoder) encodeMetadata(m *BlockMeta) error {
 // verify decodes the encoded block and compares it with the rows that were added, and
 // their digest with that of the records.
 func (e *BlockEncoder) verify(m *BlockMeta, at uint64, streams *StreamTable, templates *templateTable) error {
-	b := &Block{Meta: m, file: &blockFile{chunks: chunkReader{r: shifted{e.out, int64(at)}}, streams: streams.Streams, templates: templates.templates}}
+	b := &Block{Meta: m, file: &blockFile{chunks: chunkReader{r: shifted{e.out, int64(at)}}, streams: streams.Streams, templates: templates.templates, folds: templates.folds.folds}}
 	r, err := b.reader()
 	if err != nil {
 		return err

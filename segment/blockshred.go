@@ -20,6 +20,7 @@ type shredScratch struct {
 	fallback []uint32 // rows without a template
 	rows     []uint32 // rows by template
 	spans    []slotValue
+	at       []uint32 // of each row of a template, in values
 	times    []int64
 	columns  columnWriter
 }
@@ -158,7 +159,7 @@ func (e *BlockEncoder) encodeColumns(m *BlockMeta, table *templateTable, locals 
 			shape.at++
 		}
 	}
-	w.directory = w.directory[:0]
+	w.directory, w.added = w.directory[:0], w.added[:0]
 	var heads []byte
 	ends := func() [streamCount]int {
 		return [streamCount]int{len(w.streams[streamNumbers]), len(w.streams[streamIDs]), len(w.streams[streamText]), len(w.packed.out)}
@@ -177,10 +178,27 @@ func (e *BlockEncoder) encodeColumns(m *BlockMeta, table *templateTable, locals 
 		}
 		w.begin()
 		start, before := len(w.directory), ends()
-		for slot := range table.templates[shape.id].slots() {
+		s.at = s.at[:0]
+		for _, row := range rows {
+			s.at = append(s.at, s.valuesAt[row])
+		}
+		source := foldSource{text: e.text, values: s.values, at: s.at}
+		slots := table.templates[shape.id].slots()
+		number, folded := w.foldRows(&table.folds, shape.id, slots, &source)
+		next := 0 // of folded.slots
+		if folded != nil {
+			w.addFold(number)
+		}
+		for slot := range slots {
+			if folded != nil && next < len(folded.slots) && folded.slots[next].slot == slot {
+				w.addLow(&folded.slots[next], &source)
+				w.cut(&cuts)
+				next++
+				continue
+			}
 			s.spans = s.spans[:0]
-			for _, row := range rows {
-				s.spans = append(s.spans, s.values[int(s.valuesAt[row])+slot])
+			for _, at := range s.at {
+				s.spans = append(s.spans, s.values[int(at)+slot])
 			}
 			w.add(slot, &columnSource{text: e.text, spans: s.spans, times: s.times})
 			w.cut(&cuts)

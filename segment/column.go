@@ -11,13 +11,15 @@ import (
 type columnEncoding uint8
 
 const (
-	columnConst  columnEncoding = 0 // one value for all rows, in COLUMNS
-	columnNumber columnEncoding = 1 // numbers less the smallest, packed in bits in BIN
-	columnPlanes columnEncoding = 2 // the same as byte planes in NUM
-	columnDict   columnEncoding = 3 // the distinct values in COLUMNS, and ids
-	columnHex    columnEncoding = 5 // hex digits, two in a byte, in BIN
-	columnText   columnEncoding = 6 // lengths packed in BIN, bytes in STR
-	columnSplit  columnEncoding = 7 // numbers whose leading digits repeat: a dictionary of these, and the other digits packed in BIN
+	columnConst     columnEncoding = 0 // one value for all rows, in COLUMNS
+	columnNumber    columnEncoding = 1 // numbers less the smallest, packed in bits in BIN
+	columnPlanes    columnEncoding = 2 // the same as byte planes in NUM
+	columnDict      columnEncoding = 3 // the distinct values in COLUMNS, and ids
+	columnHex       columnEncoding = 5 // hex digits, two in a byte, in BIN
+	columnText      columnEncoding = 6 // lengths packed in BIN, bytes in STR
+	columnSplit     columnEncoding = 7 // numbers whose leading digits repeat: a dictionary of these, and the other digits packed in BIN
+	columnHexPlanes columnEncoding = 9 // the same as byte planes in NUM
+	columnFold      columnEncoding = 8 // the fold of a template, before its columns; a column of last digits packed in BIN
 )
 
 // idStorage says how the ids of a dictionary are stored.
@@ -27,6 +29,8 @@ const (
 	idsPacked  idStorage = 0 // packed in BIN
 	idsPlanes  idStorage = 1 // byte planes in ID
 	idsDerived idStorage = 2 // they follow from the ids of an earlier slot of the template, by a map in COLUMNS
+
+	idsVariants idStorage = 3 // they follow from variants: not in COLUMNS
 )
 
 // numberFormat says how a number of a columnNumber or columnPlanes is written.
@@ -64,8 +68,14 @@ type columnWriter struct {
 	// Of the template being written: the columns that have ids.
 	vectors []idVector
 	mapping []int32
-	highs   map[int64]uint32
-	high    []int64
+	chooser foldChooser
+	// Of the rows being folded: their variants, and what one of them has.
+	variants []uint32
+	parts    [][]byte
+	cuts     []uint8
+	added    []foldAddition // of the block
+	highs    map[int64]uint32
+	high     []int64
 }
 
 // An idVector is the ids of one column.
@@ -119,21 +129,7 @@ func (w *columnWriter) addIDs(slot int, ids []uint32, count int) {
 	}
 	v := &w.vectors[len(w.vectors)-1]
 	v.slot, v.count, v.ids = slot, count, append(v.ids[:0], ids...)
-	width := uint(bits.Len(uint(count - 1)))
-	if len(ids) < planesFrom {
-		w.directory = append(w.directory, byte(idsPacked))
-		for _, id := range ids {
-			w.packed.put(uint64(id), width)
-		}
-		w.packed.flush()
-		return
-	}
-	w.directory = append(w.directory, byte(idsPlanes))
-	for plane := uint(0); plane < width; plane += 8 {
-		for _, id := range ids {
-			w.streams[streamIDs] = append(w.streams[streamIDs], byte(id>>plane))
-		}
-	}
+	w.putIDs(ids, count)
 }
 
 // derive finds the map from an earlier column's ids, if there is one.
@@ -295,7 +291,7 @@ const hexDigits = "0123456789abcdef"
 // addHex encodes hex digits, all of one length, in lower or in upper case.
 func (w *columnWriter) addHex(c *columnSource) bool {
 	length := len(c.value(0))
-	if length < 4 || length > maxHexDigits {
+	if length < 4 || length > maxHexDigits || len(c.spans) < 96 {
 		return false
 	}
 	lower, upper := true, true
@@ -323,18 +319,58 @@ func (w *columnWriter) addHex(c *columnSource) bool {
 	if !lower {
 		digitCase = 1
 	}
-	w.directory = append(w.directory, byte(columnHex), digitCase)
+	encoding := columnHex
+	if len(c.spans) >= planesFrom && c.hexRepeats(length) {
+		encoding = columnHexPlanes
+	}
+	w.directory = append(w.directory, byte(encoding), digitCase)
 	w.directory = binary.AppendUvarint(w.directory, uint64(length))
+	if encoding == columnHexPlanes {
+		out := w.streams[streamNumbers]
+		for k := 0; k < length; k += 2 {
+			for i := range c.spans {
+				out = append(out, hexByte(c.value(i), k))
+			}
+		}
+		w.streams[streamNumbers] = out
+		return true
+	}
 	for i := range c.spans {
 		v := c.value(i)
-		for k := 0; k+1 < length; k += 2 {
-			w.packed.out = append(w.packed.out, nibble(v[k])<<4|nibble(v[k+1]))
-		}
-		if length%2 == 1 {
-			w.packed.out = append(w.packed.out, nibble(v[length-1]))
+		for k := 0; k < length; k += 2 {
+			w.packed.out = append(w.packed.out, hexByte(v, k))
 		}
 	}
 	return true
+}
+
+// hexRepeats reports whether a good part of the values' bytes are much the same in all
+// of them, as those of ids that share a machine's or a second's part are.
+func (c *columnSource) hexRepeats(length int) bool {
+	same := 0
+	for k := 0; k < length; k += 2 {
+		var seen [4]uint64
+		distinct := 0
+		for i, n := 0, 64; i < n; i++ {
+			b := hexByte(c.value(i*len(c.spans)/n), k)
+			if word, bit := &seen[b>>6], uint64(1)<<(b&63); *word&bit == 0 {
+				*word |= bit
+				distinct++
+			}
+		}
+		if distinct <= 20 {
+			same++
+		}
+	}
+	return same*2*4 >= length
+}
+
+// hexByte is two hex digits from the k-th on, or the last one.
+func hexByte(v []byte, k int) byte {
+	if k+1 == len(v) {
+		return nibble(v[k])
+	}
+	return nibble(v[k])<<4 | nibble(v[k+1])
 }
 
 func nibble(d byte) byte {

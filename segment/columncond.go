@@ -31,7 +31,7 @@ func (col *column) mayHold(c *slotCondition) bool {
 	switch col.encoding {
 	case columnConst:
 		return c.test(col.entries[0])
-	case columnHex:
+	case columnHex, columnHexPlanes:
 		if len(c.text) > int(col.smallest) || c.kind == valueEquals && len(c.text) != int(col.smallest) {
 			return false
 		}
@@ -47,6 +47,8 @@ func (col *column) mayHold(c *slotCondition) bool {
 			}
 		}
 		return false
+	case columnFold:
+		return col.mayFold(c)
 	case columnNumber, columnPlanes, columnSplit:
 		allowed := ""
 		switch col.format {
@@ -91,9 +93,12 @@ func (c *blockColumns) filter(t *blockTemplate, cond *slotCondition, keep []bool
 		}
 		return nil
 	}
-	if col.encoding == columnHex && !cond.fold && len(cond.text) == int(col.smallest) && col.smallest%2 == 0 {
+	if (col.encoding == columnHex || col.encoding == columnHexPlanes) && !cond.fold && len(cond.text) == int(col.smallest) && col.smallest%2 == 0 {
 		col.filterHex(cond.text, keep)
 		return nil
+	}
+	if col.encoding == columnFold {
+		col.keepFold(cond, keep)
 	}
 	var value []byte
 	for i := range keep {

@@ -31,7 +31,7 @@ func (c *blockColumns) one(dst []byte, t *blockTemplate, col *column, i int, ts 
 // single is a decoded column of value i alone.
 func (c *blockColumns) single(t *blockTemplate, col *column, i int) (*column, error) {
 	one := &column{encoding: col.encoding, format: col.format, parameter: col.parameter, smallest: col.smallest, rows: 1,
-		entries: col.entries, power: col.power, high: col.high, decoded: true}
+		entries: col.entries, power: col.power, high: col.high, use: col.use, slot: col.slot, decoded: true}
 	bitsAt := col.at[streamBits]
 	packed := func(width uint) (uint64, error) {
 		b, err := c.payloads[streamBits].bytes(bitsAt, packedSize(col.rows, width))
@@ -42,7 +42,7 @@ func (c *blockColumns) single(t *blockTemplate, col *column, i int) (*column, er
 		return unpackOne(b, i, width), nil
 	}
 	var err error
-	if col.format == formatDigits && col.encoding != columnDict && col.encoding != columnHex {
+	if col.format == formatDigits && col.encoding != columnDict && col.encoding != columnHex && col.encoding != columnHexPlanes {
 		n, err := packed(col.lenWidth)
 		if err != nil {
 			return nil, err
@@ -53,7 +53,13 @@ func (c *blockColumns) single(t *blockTemplate, col *column, i int) (*column, er
 		one.lengths = []uint64{n}
 	}
 	id := uint64(0)
-	if col.count > 0 {
+	if col.slot != nil && col.encoding != columnConst {
+		variant, err := c.single(t, &col.use.variants, i)
+		if err != nil {
+			return nil, err
+		}
+		one.ids = []uint32{col.slot.id(variant.ids[0])}
+	} else if col.count > 0 {
 		if id, err = c.singleID(t, col, i, packed); err != nil {
 			return nil, err
 		}
@@ -75,6 +81,23 @@ func (c *blockColumns) single(t *blockTemplate, col *column, i int) (*column, er
 		}
 		one.numbers = []uint64{low + uint64(col.high[id])*uint64(col.power)}
 		return one, err
+	case columnFold:
+		low, err := packed(col.width)
+		one.numbers = []uint64{low}
+		if err == nil {
+			err = one.checkLow()
+		}
+		return one, err
+	case columnHexPlanes:
+		size := int((col.smallest + 1) / 2)
+		b, err := c.payloads[streamNumbers].bytes(col.at[streamNumbers], col.rows*size)
+		if err != nil {
+			return nil, err
+		}
+		one.payload = make([]byte, size)
+		for k := range size {
+			one.payload[k] = b[k*col.rows+i]
+		}
 	case columnHex:
 		size := int((col.smallest + 1) / 2)
 		b, err := c.payloads[streamBits].bytes(bitsAt, col.rows*size)

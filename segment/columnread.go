@@ -21,6 +21,8 @@ type column struct {
 	entries   [][]byte // columnConst: one; columnDict: the dictionary
 	power     int64    // columnSplit: of the leading digits' unit
 	high      []int64  // columnSplit: the dictionary of the leading digits
+	use       *foldUse // of a folded slot
+	slot      *foldSlot
 
 	// Ids, of columnDict and columnSplit.
 	count   int // of the dictionary
@@ -53,6 +55,7 @@ type blockTemplate struct {
 	directory []byte
 	at        [streamCount]int // where its columns' payloads begin
 	columns   []column         // nil: not read yet
+	id        uint32           // in the segment
 }
 
 // A packedStream is the chunks of one kind of a block, read one by one as needed.
@@ -129,7 +132,7 @@ func (c *blockColumns) parse(raw []byte) error {
 	lengths := make([]uint64, len(used))
 	for i := range c.templates {
 		t := &c.templates[i]
-		t.rows, t.template, t.at = int(used[i].Rows), c.block.file.templates[used[i].ID], at
+		t.rows, t.template, t.at, t.id = int(used[i].Rows), c.block.file.templates[used[i].ID], at, used[i].ID
 		lengths[i] = r.uvarint(uint64(len(r.b)))
 		for k := range at {
 			at[k] += int(r.uvarint(maxFile))
@@ -156,7 +159,15 @@ func (c *blockColumns) columnsOf(local int) (*blockTemplate, error) {
 	r := reader{b: t.directory}
 	at := t.at
 	columns := make([]column, t.template.slots())
+	use, err := c.parseFoldUse(&r, t, t.id, &at)
+	if err != nil {
+		return nil, c.block.damage(ChunkColumns, fmt.Errorf("template %d: %w", local, err))
+	}
 	for k := range columns {
+		if s := use.slot(k); s != nil {
+			columns[k] = use.folded(s, t.rows, &at)
+			continue
+		}
 		if err := columns[k].parse(&r, t.rows, columns[:k], &at); err != nil {
 			return nil, c.block.damage(ChunkColumns, fmt.Errorf("template %d, slot %d: %w", local, k, err))
 		}
@@ -177,7 +188,7 @@ func (c *blockColumns) columnsOf(local int) (*blockTemplate, error) {
 
 // parse reads a column's directory entry and moves `at` behind its payload.
 func (col *column) parse(r *reader, rows int, earlier []column, at *[streamCount]int) error {
-	col.encoding, col.rows, col.at = columnEncoding(r.uvarint(uint64(columnSplit))), rows, *at
+	col.encoding, col.rows, col.at = columnEncoding(r.uvarint(uint64(columnHexPlanes))), rows, *at
 	switch col.encoding {
 	case columnConst:
 		col.entries = [][]byte{r.bytes(maxColumnBytes)}
@@ -224,12 +235,16 @@ func (col *column) parse(r *reader, rows int, earlier []column, at *[streamCount
 		}
 		col.width = uint(bits.Len64(uint64(col.power - 1)))
 		at[streamBits] += packedSize(rows, col.width)
-	case columnHex:
+	case columnHex, columnHexPlanes:
 		col.parameter = uint8(r.uvarint(1))
 		if col.smallest = int64(r.uvarint(maxHexDigits)); col.smallest == 0 && r.err == nil {
 			return errors.New("hex digits, none of them")
 		}
-		at[streamBits] += rows * int((col.smallest+1)/2)
+		if col.encoding == columnHex {
+			at[streamBits] += rows * int((col.smallest+1)/2)
+		} else {
+			at[streamNumbers] += rows * int((col.smallest+1)/2)
+		}
 	case columnText:
 		col.smallest, col.width = int64(r.uvarint(maxColumnBytes)), uint(r.uvarint(32))
 		at[streamBits] += packedSize(rows, col.width)
@@ -271,7 +286,7 @@ func (col *column) parseIDs(r *reader, rows, count int, earlier []column, at *[s
 		at[streamIDs] += rows * planes(col.idWidth())
 	case idsDerived:
 		col.source = int(r.uvarint(maxSlots))
-		if col.source >= len(earlier) || earlier[col.source].count == 0 || earlier[col.source].storage == idsDerived {
+		if col.source >= len(earlier) || earlier[col.source].count == 0 || earlier[col.source].storage >= idsDerived {
 			return fmt.Errorf("ids that follow from those of slot %d", col.source)
 		}
 		col.mapping = make([]uint32, earlier[col.source].count)
@@ -294,6 +309,11 @@ func (c *blockColumns) load(t *blockTemplate, col *column) error {
 	}
 	if col.storage == idsDerived {
 		if err := c.load(t, &t.columns[col.source]); err != nil {
+			return err
+		}
+	}
+	if col.slot != nil && col.encoding != columnConst {
+		if err := c.foldIDs(t, col); err != nil {
 			return err
 		}
 	}
@@ -343,7 +363,7 @@ func (c *blockColumns) loadPayload(t *blockTemplate, col *column) error {
 			}
 		}
 	}
-	if col.count > 0 {
+	if col.count > 0 && col.storage != idsVariants {
 		var ids []uint64
 		switch col.storage {
 		case idsPacked:
@@ -383,6 +403,21 @@ func (c *blockColumns) loadPayload(t *blockTemplate, col *column) error {
 				return fmt.Errorf("low digits %d, must be below %d", low, col.power)
 			}
 			col.numbers[i] += uint64(col.high[col.ids[i]]) * uint64(col.power)
+		}
+	case columnFold:
+		if col.numbers, err = packed(col.width); err == nil {
+			err = col.checkLow()
+		}
+	case columnHexPlanes:
+		size := int((col.smallest + 1) / 2)
+		var b []byte
+		if b, err = c.payloads[streamNumbers].bytes(col.at[streamNumbers], n*size); err == nil {
+			col.payload = make([]byte, n*size)
+			for k := range size {
+				for i, v := range b[k*n : (k+1)*n] {
+					col.payload[i*size+k] = v
+				}
+			}
 		}
 	case columnHex:
 		col.payload, err = c.payloads[streamBits].bytes(bitsAt, n*int((col.smallest+1)/2))

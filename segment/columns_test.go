@@ -24,12 +24,18 @@ func columnsLog(t testing.TB) *testLog {
 	add("alone")
 	for i := range planesFrom { // in byte planes
 		at := time.Unix(0, rowTime(len(b.Rows))-int64(i*i)).UTC()
-		add(`{"t":"%s","l":"%s","h":"%s","n":%d,"c":"const"}`, at.Format(time.RFC3339Nano), []string{"info", "warn"}[i%2], []string{"a", "b"}[i%2], i*i*7%1009)
+		add(`{"t":"%s","l":"%s","h":"%s","n":%d,"c":"const","id":"%08x","HEX":"%05X","node":"0a1b%04x00"}`, at.Format(time.RFC3339Nano), []string{"info", "warn"}[i%2], []string{"a", "b"}[i%2], i*i*7%1009,
+			uint32(i+1)*2654435761, (i+1)*40503&0xfffff, uint16(i*40503))
 	}
+	for i := range 40 { // variants
+		add("job%d of disk%d0%03d: %s%02d-%d", 7-i%3, i%3, i*331%1000, []string{"a0", "b1", "a2"}[i%3], i*37%100, i%3)
+	}
+	add("job%d of disk%s: %s-%d", 7, "none1", "b17", 5)
 	add("alone: \x00\xff")
+	many := strings.Repeat("k=1 ", maxFoldSlots) // too many slots to be folded
 	for i := range splitFrom { // packed in bits
 		at := time.Unix(0, rowTime(len(b.Rows))).UTC()
-		add(`id=%08x HEX=%05X split=%d text="%s" l=%s h=%s dec=%d fix=%03d dig=%s point=%d.%02d ip=10.0.%d.7 t=%s`, uint32(i+1)*2654435761, (i+1)*40503&0xfffff, 48210000+i%2*2000000+i*31%97,
+		add(many+`id=%04x split=%d text="%s" l=%s h=%s dec=%d fix=%03d dig=%s point=%d.%02d ip=10.0.%d.7 t=%s`, uint16(i+1)*40503, 48210000+i%2*2000000+i*31%97,
 			strings.Repeat("x", i)+"y", []string{"info", "warn"}[i%2], []string{"a", "b"}[i%2], i*5-9, i*9, []string{"7", "07", "007"}[i%3]+fmt.Sprint(i), i-3, i*7%100, 255-i, at.Format("2006-01-02T15:04:05.000Z"))
 	}
 	l.append(b)
@@ -78,7 +84,7 @@ func TestColumnsLogHasAll(t *testing.T) {
 			}
 		}
 	}
-	if len(encodings) != 7 || len(formats) != 6 || len(storages) != 3 {
+	if len(encodings) != 9 || len(formats) != 6 || len(storages) != 4 {
 		t.Fatalf("encodings %v, formats %v, ids %v", encodings, formats, storages)
 	}
 }

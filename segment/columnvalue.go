@@ -10,13 +10,17 @@ func (col *column) append(dst []byte, i int, ts int64) []byte {
 		return append(dst, col.entries[0]...)
 	case columnDict:
 		return append(dst, col.entries[col.ids[i]]...)
+	case columnFold:
+		id := col.ids[i]
+		dst = append(dst, col.entries[id]...)
+		return digits(dst, int64(col.numbers[i]), int(col.slot.cuts[id]))
 	case columnText:
 		start := uint64(0)
 		if i > 0 {
 			start = col.numbers[i-1]
 		}
 		return append(dst, col.payload[start:col.numbers[i]]...)
-	case columnHex:
+	case columnHex, columnHexPlanes:
 		return col.appendHex(dst, i)
 	}
 	x := col.smallest + int64(col.numbers[i])

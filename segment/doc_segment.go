@@ -10,6 +10,7 @@
 //	├────────────────┤
 //	│ STREAMS        │ chunks of the whole segment
 //	│ TEMPLATES      │ if there are any
+//	│ DICT           │ if there are any folds
 //	│ INDEX          │
 //	├────────────────┤ a multiple of 8
 //	│ LEAVES         │ SHA-256 of each 256 KiB of all that is before, 32 bytes each
@@ -22,7 +23,7 @@
 //	  0   8  magic "LCSEG\r\n\x1a": a transfer as text would change it
 //	  8   2  major version: 1
 //	 10   2  minor version: 0
-//	 12   4  required feature bits: none yet
+//	 12   4  required feature bits: 1 folds (DICT)
 //	 16   4  optional feature bits: none yet
 //	 20   4  reserved
 //	 24  16  uuid: SHA-256("segment" ‖ log id ‖ first index ‖ last index ‖ chain), begin
@@ -44,7 +45,7 @@
 //	 1 TS        timestamps                   32 STREAMS
 //	 2 TID       template of each row         33 TEMPLATES
 //	 3 NUM       numbers                      34 METATEMPLATES  reserved
-//	 4 ID        ids of dictionaries          35 DICT           reserved
+//	 4 ID        ids of dictionaries          35 DICT           folds
 //	 5 STR       strings                      36 FILTERS        reserved
 //	 6 LEN       reserved: lengths            37 INDEX
 //	 7 BIN       bits and bytes               38 OPENBLOCK      in open-N.aux only
@@ -56,8 +57,8 @@
 //
 //	TRAILER
 //	  0  84  seven extents, each offset (8) and length (4): INDEX, LEAVES, STREAMS, ORDER,
-//	         TEMPLATES, DICT, FILTERS. ORDER, DICT and FILTERS are reserved and zero, and
-//	         so is TEMPLATES if the file has none. That of a chunk goes from its header to
+//	         TEMPLATES, DICT, FILTERS. ORDER and FILTERS are reserved and zero, and so
+//	         are TEMPLATES and DICT if the file has none. That of a chunk goes from its header to
 //	         the end of its payload.
 //	 84   4  reserved
 //	 88   8  rows                      128   8  first index
@@ -108,6 +109,7 @@
 //	          the stream before; the rest after its length (uvarint)
 //	TEMPLATES uvarint: templates. For each, in the order of their first use, which numbers
 //	          them: its canonical form after its length (uvarint)
+//	DICT      see Folds
 //	INDEX     uvarint: blocks. For each its directory, uvarints but where said otherwise:
 //	          number · first index · last − first index · first offset · end − first offset ·
 //	          rows · bytes of the lines · smallest timestamp (varint) · largest − smallest ·
@@ -128,7 +130,9 @@
 // open-N, N being the index of its first record, holds blocks as a segment file does, with
 // 64 bytes of room for HEADER. open-N.aux holds for each block one chunk of kind OPENBLOCK
 // with the block's number: the streams that it was the first to use, as in STREAMS, the
-// templates that it was the first to use, as in TEMPLATES, then its directory. Neither is synced before the seal. ResumeOpen takes over blocks as long as
+// templates that it was the first to use, as in TEMPLATES, what it added to folds (how many,
+// and for each its number and, as in DICT, what is new of it: without template and slots
+// if the number was there), then its directory. Neither is synced before the seal. ResumeOpen takes over blocks as long as
 // record, checksums, every row and the digest are right, and the caller finds range and
 // chain in its log; it cuts off the rest.
 package segment

@@ -33,7 +33,8 @@
 // The chunks of a kind NUM, ID, STR or BIN one behind the other are a stream, in which the
 // payloads of columns follow each other: by template, by slot, and inside a column as
 // below. A chunk ends behind the column with which it reaches 256 KiB: no column is split.
-// Within a column the values are in the order of rows. "Packed" means: n numbers of w
+// A template's part may begin with a fold (below), and then has no columns for the slots
+// of that. Within a column the values are in the order of rows. "Packed" means: n numbers of w
 // bits each without gaps, low bits first, from the lowest bit of the first byte, filled up to
 // a whole byte. "Planes" means: the lowest byte of all numbers, then the next ones, as many
 // as w bits need. Numbers in COLUMNS are uvarints if nothing else is said.
@@ -51,6 +52,10 @@
 //	6 text    shortest length · w · bytes of all                            BIN: lengths less
 //	                                                                        the shortest, packed;
 //	                                                                        STR: the values
+//	9 hex     as 5                                                          NUM: the first
+//	  planes                                                                bytes of all
+//	                                                                        values, then the
+//	                                                                        second ones…
 //	7 split   format, not 5 · parameter · k · leading numbers, at most      BIN: [lengths], ids
 //	          4,096 · each of them · [digits] · ids. The number is          if packed, then the
 //	          leading·10ᵏ + rest                                            rests packed, with
@@ -73,6 +78,33 @@
 //	                             rounded down to the pattern's unit. 0: a fraction of up to 9
 //	                             digits without zeros at its end, unit 1 ns · 1: none, 1 s ·
 //	                             2: three digits, 1 ms · 3: six, 1 µs · 4: nine, 1 ns
+//
+// # Folds
+//
+// The values of a log line's slots come together in few ways: the same message, thread and
+// host, the same first digits of an address. A fold of a template lists these ways once for the
+// whole segment: each combination of what some slots' values are, or begin with, is a
+// variant. A block then stores for each row its variant, and of a slot whose values the
+// variant does not say whole the last digits.
+//
+//	DICT      uvarint: folds. For each, in the order of their first use, which numbers them,
+//	          after its length (uvarint), all in uvarints:
+//	            template · slots, at most 64, for each: slots between it and the one before ·
+//	              d, 0 to 18: at most so many digits of a value stand in the block
+//	            variants, at most 65,536
+//	            for each slot: values, for each of them d less the digits that follow it, and
+//	              its length; the bytes of all values; and if there is more than one value,
+//	              for each variant which of them it has
+//	COLUMNS   a template's part, if it begins with 8: 8 fold · number · n: the rows' variants
+//	          are below it · ids as of a dictionary of n, but not derived. Then come the
+//	          columns of the slots that the fold does not have.
+//
+// The last digits of a folded slot with d > 0 are a number, packed in BIN with the bits of
+// 10ᵈ−1 where a column of the slot would have its payload; a value with fewer of them, down
+// to none, has the number of those. A block that needs a way that no variant is adds a variant,
+// at its end: what others refer to does not change. Where the rows of a template are no
+// longer like those that it was chosen for, another fold of the template takes its place.
+// A file with folds has the required feature bit 0.
 //
 // A number is stored as one only if writing it gives the same bytes: numbers of at most 18
 // digits, times from the year 1700 to 2200. Which encoding is used is the writer's

@@ -11,7 +11,8 @@ const (
 	formatMajor = 1
 	formatMinor = 0
 
-	requiredKnown = 0 // required feature bits that this version reads
+	requiredFolds = 1 << 0        // DICT, and templates in COLUMNS that refer to it
+	requiredKnown = requiredFolds // required feature bits that this version reads
 )
 
 const (

@@ -25,7 +25,7 @@ func (l *testLog) appendPlain(b *Batch) {
 	l.place(r.Header, raw, r.streams)
 }
 
-// goldenLines have columns of every encoding but planes, which take more rows.
+// goldenLines have columns of every encoding but planes and hex, which take more rows.
 var goldenLines = func() (lines []string) {
 	for i := range 24 {
 		at := 1_700_000_001_000_000_000 + int64(i)*1e6
@@ -53,7 +53,15 @@ func describeColumns(t testing.TB, a *annotator, block *Block) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if len(of.columns) > 0 && of.directory[0] == byte(columnFold) {
+			a.title("template %d", i)
+			a.varints(3, false, "8 fold, its number, variants that are used are below")
+			a.varints(1, false, "ids of variants: 0 packed, 1 planes")
+		}
 		for k := range of.columns {
+			if of.columns[k].slot != nil {
+				continue
+			}
 			a.title("template %d, slot %d", i, k)
 			describeColumn(t, a, of.columns, k)
 		}
@@ -98,6 +106,45 @@ func describeColumn(t testing.TB, a *annotator, columns []column, k int) {
 	default:
 		t.Fatalf("encoding %d", encoding)
 	}
+}
+
+// describeFolds follows DICT.
+func describeFolds(a *annotator) {
+	for range a.varints(1, false, "folds")[0] {
+		a.varints(1, false, "bytes of the fold")
+		describeFold(a, nil)
+	}
+}
+
+// describeFoldAdditions follows those of a block in open-N.aux.
+func describeFoldAdditions(a *annotator, folds map[uint64][]int) {
+	for range a.varints(1, false, "folds with new variants")[0] {
+		number := a.varints(1, false, "number")[0]
+		folds[number] = describeFold(a, folds[number])
+	}
+}
+
+// describeFold describes a fold whose slots had so many values before; nil: it is new.
+func describeFold(a *annotator, values []int) []int {
+	if values == nil {
+		head := a.varints(2, false, "template, slots")
+		a.varints(2*int(head[1]), false, "for each slot: slots since the last one, digits left to blocks")
+		values = make([]int, head[1])
+	}
+	variants := int(a.varints(1, false, "new variants")[0])
+	for slot := range values {
+		n := int(a.varints(1, false, "new values of the slot")[0])
+		each := a.varints(2*n, false, "for each: fewer digits than there may be, bytes")
+		for i := range n {
+			if length := int(each[2*i+1]); length > 0 {
+				a.field(length, "value %q", a.b[a.at:a.at+length])
+			}
+		}
+		if values[slot] += n; values[slot] > 1 {
+			a.varints(variants, false, "value of each variant")
+		}
+	}
+	return values
 }
 
 func describeTemplates(a *annotator) {

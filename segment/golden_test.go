@@ -331,6 +331,9 @@ func describeSegment(t testing.TB, b []byte) string {
 	if s.end.Extents[extentTemplates] != (Extent{}) {
 		a.chunk(t, func(a *annotator, _ ChunkKind) { describeTemplates(a) })
 	}
+	if s.end.Extents[extentDictionary] != (Extent{}) {
+		a.chunk(t, func(a *annotator, _ ChunkKind) { describeFolds(a) })
+	}
 	a.chunk(t, func(a *annotator, _ ChunkKind) {
 		for range a.varints(1, false, "blocks")[0] {
 			describeDirectory(a)
@@ -436,10 +439,12 @@ func describeDirectory(a *annotator) {
 
 func describeAux(t testing.TB, b []byte) string {
 	a := &annotator{b: b}
+	folds := map[uint64][]int{}
 	for a.at < len(b) {
 		a.chunk(t, func(a *annotator, kind ChunkKind) {
 			describeStreams(a)
 			describeTemplates(a)
+			describeFoldAdditions(a, folds)
 			describeDirectory(a)
 		})
 	}

@@ -102,67 +102,83 @@ func (o *Open) resumeBlock(size uint64, accept func(*BlockMeta) bool) bool {
 	if err != nil {
 		return false
 	}
-	added, shapes, meta, err := o.parseAux(raw, size)
-	if err != nil || int(meta.Number) != len(o.blocks) {
+	aux, err := o.parseAux(raw, size)
+	if err != nil || int(aux.meta.Number) != len(o.blocks) {
 		return false
 	}
 	end := o.size
-	for _, c := range meta.Chunks {
+	for _, c := range aux.meta.Chunks {
 		if c.Offset != end {
 			return false
 		}
 		end += c.size()
 	}
-	// The block's own table, until it is known to be whole.
-	streams := append(o.streams.Streams[:len(o.streams.Streams):len(o.streams.Streams)], added...)
-	templates := append(slices.Clip(o.table.templates), shapes...)
-	if o.block(meta, streams, templates).verify() != nil || !o.table.takes(shapes) || !accept(meta) {
+	// The block's own tables, until it is known to be whole.
+	streams := append(o.streams.Streams[:len(o.streams.Streams):len(o.streams.Streams)], aux.streams...)
+	if o.block(aux.meta, streams, aux.templates, aux.folds).verify() != nil || !o.table.takes(aux.templates[o.shapes:]) || !accept(aux.meta) {
 		return false
 	}
-	for _, s := range added {
+	for _, s := range aux.streams {
 		o.streams.Ref(s, &o.key)
 	}
-	for _, t := range shapes {
+	for _, t := range aux.templates[o.shapes:] {
 		o.table.add(t.key)
 	}
-	o.blocks = append(o.blocks, o.block(meta, o.streams.Streams, o.table.templates))
+	for _, number := range aux.changed {
+		o.table.folds.take(number, aux.folds[number])
+	}
+	o.blocks = append(o.blocks, o.block(aux.meta, o.streams.Streams, o.table.templates, o.table.folds.folds))
 	o.known, o.shapes = len(o.streams.Streams), len(o.table.templates)
 	o.auxSize += ref.size()
-	o.indexSize += uint64(len(meta.append(nil)))
+	o.indexSize += uint64(len(aux.meta.append(nil)))
 	o.size = end
 	return true
 }
 
-// parseAux decodes a record of open-N.aux: the streams and templates that the block
-// added, each of them new, and its directory.
-func (o *Open) parseAux(raw []byte, size uint64) ([]*Stream, []*Template, *BlockMeta, error) {
+// An auxRecord is what a block added to the segment.
+type auxRecord struct {
+	streams   []*Stream   // new
+	templates []*Template // all, those before included
+	folds     []*fold     // all, those before included
+	changed   []int       // numbers of the folds that are new or have new variants
+	meta      *BlockMeta
+}
+
+// parseAux decodes a record of open-N.aux: the streams, templates and variants that the
+// block added, each of them new, and its directory.
+func (o *Open) parseAux(raw []byte, size uint64) (*auxRecord, error) {
 	r := reader{b: raw}
-	added, err := parseStreams(&r, o.streams.bytes)
-	if err != nil {
-		return nil, nil, nil, err
+	a := &auxRecord{}
+	var err error
+	if a.streams, err = parseStreams(&r, o.streams.bytes); err != nil {
+		return nil, err
 	}
 	seen := map[string]bool{}
-	for _, s := range added {
+	for _, s := range a.streams {
 		key := string(s.AppendKey(nil))
 		if _, ok := o.streams.refs[key]; ok || seen[key] {
-			return nil, nil, nil, fmt.Errorf("stream %s is defined twice", s.Labels)
+			return nil, fmt.Errorf("stream %s is defined twice", s.Labels)
 		}
 		seen[key] = true
 	}
-	templates, err := parseTemplates(&r)
+	added, err := parseTemplates(&r)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
-	meta, err := parseBlockMeta(&r, len(o.streams.Streams)+len(added), len(o.table.templates)+len(templates), size)
-	if err != nil {
-		return nil, nil, nil, err
+	a.templates = append(slices.Clip(o.table.templates), added...)
+	if a.folds, a.changed, err = o.table.folds.parseAdditions(&r, a.templates); err != nil {
+		return nil, err
 	}
-	return added, templates, meta, r.done()
+	if a.meta, err = parseBlockMeta(&r, len(o.streams.Streams)+len(a.streams), len(a.templates), size); err != nil {
+		return nil, err
+	}
+	return a, r.done()
 }
 
-func (o *Open) block(m *BlockMeta, streams []*Stream, templates []*Template) *Block {
-	// The tables grow on; what a block refers to is in them now.
-	return &Block{Meta: m, file: &blockFile{chunks: chunkReader{o.file, o.path}, streams: slices.Clip(streams), templates: slices.Clip(templates)}}
+func (o *Open) block(m *BlockMeta, streams []*Stream, templates []*Template, folds []*fold) *Block {
+	// The tables grow on; what a block refers to is in them now. Of folds others take the
+	// places.
+	return &Block{Meta: m, file: &blockFile{chunks: chunkReader{o.file, o.path}, streams: slices.Clip(streams), templates: slices.Clip(templates), folds: slices.Clone(folds)}}
 }
 
 // Blocks returns the blocks so far. The slice must not be changed.
@@ -203,6 +219,7 @@ func (o *Open) Append(e *BlockEncoder) (*Block, error) {
 	}
 	raw := encodeStreams(o.streams.Streams[o.known:])
 	raw = appendTemplates(raw, o.table.templates[o.shapes:])
+	raw = o.table.folds.appendAdditions(raw, e.shred.columns.added)
 	tables := len(raw)
 	raw = meta.append(raw)
 	if len(raw) > maxChunk {
@@ -219,7 +236,7 @@ func (o *Open) Append(e *BlockEncoder) (*Block, error) {
 	o.size += uint64(len(bytes))
 	o.auxSize += uint64(len(record))
 	o.indexSize += uint64(len(raw) - tables)
-	block := o.block(meta, o.streams.Streams, o.table.templates)
+	block := o.block(meta, o.streams.Streams, o.table.templates, o.table.folds.folds)
 	o.blocks = append(o.blocks, block)
 	return block, nil
 }

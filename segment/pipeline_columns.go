@@ -154,10 +154,18 @@ func (c *blockColumns) plain(t *blockTemplate, slot int) (bool, error) {
 			}
 		}
 		return true, nil
+	case columnFold:
+		// Digits behind what is right by itself are right, but where that is a number.
+		for _, e := range col.entries {
+			if !check(e) || json && kind != slotQuoted && (len(e) == 0 || e[0] == '0' || !allDigits(e[:1])) {
+				return false, nil
+			}
+		}
+		return true, nil
 	case columnNumber, columnPlanes, columnSplit:
 		canonical := col.format == formatDecimal || col.format == formatPoint
 		return canonical || kind == slotQuoted || !json && kind == slotBare, nil
-	case columnHex:
+	case columnHex, columnHexPlanes:
 		return kind == slotQuoted || !json && kind == slotBare, nil
 	}
 	if kind != slotQuoted && json {

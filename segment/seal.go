@@ -42,6 +42,9 @@ func (o *Open) seal(r SealRange) (Sealed, error) {
 		return Sealed{}, err
 	}
 	h := fileHeader{UUID: segmentUUID(o.logID, r), FirstOffset: r.FirstOffset, Entries: t.Rows}
+	if len(o.table.folds.folds) > 0 {
+		h.Required |= requiredFolds
+	}
 	if _, err := o.file.WriteAt(h.encode(), 0); err != nil {
 		return Sealed{}, err
 	}
@@ -110,6 +113,11 @@ func (o *Open) appendTables(t *trailer) ([]byte, error) {
 	}
 	if len(o.table.templates) > 0 {
 		if err := add(extentTemplates, ChunkTemplates, appendTemplates(nil, o.table.templates)); err != nil {
+			return nil, err
+		}
+	}
+	if len(o.table.folds.folds) > 0 {
+		if err := add(extentDictionary, ChunkDictionary, appendFolds(nil, o.table.folds.folds)); err != nil {
 			return nil, err
 		}
 	}

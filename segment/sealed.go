@@ -190,6 +190,16 @@ func (s *Segment) loadTables() error {
 			return &CorruptError{Path: s.path, Offset: int64(s.end.Extents[extentTemplates].Offset), What: "TEMPLATES chunk", Err: err}
 		}
 	}
+	if s.end.Extents[extentDictionary] != (Extent{}) {
+		if raw, err = read(extentDictionary, ChunkDictionary); err != nil {
+			return err
+		}
+		r = reader{b: raw}
+		file.folds = parseFolds(&r)
+		if err = r.done(); err != nil {
+			return &CorruptError{Path: s.path, Offset: int64(s.end.Extents[extentDictionary].Offset), What: "DICT chunk", Err: err}
+		}
+	}
 	if raw, err = read(extentIndex, ChunkIndex); err != nil {
 		return err
 	}

@@ -47,6 +47,7 @@ type templateTable struct {
 	templates []*Template
 	ids       map[string]uint32
 	bytes     int
+	folds     foldTable
 }
 
 // find returns the number of a template.

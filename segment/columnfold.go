@@ -20,7 +20,7 @@ func (w *columnWriter) foldRows(t *foldTable, template uint32, slots int, s *fol
 		if t.full() || f.variants+missing > maxVariants {
 			return 0, nil
 		}
-		if missing > n/3 && n >= 8 {
+		if missing > n/3 && n >= 8 && t.try(template, n) {
 			// The rows are not like those that the fold was chosen for.
 			chosen := w.chooser.choose(s, slots)
 			switch {
@@ -31,7 +31,7 @@ func (w *columnWriter) foldRows(t *foldTable, template uint32, slots int, s *fol
 			}
 		}
 	} else {
-		if t.full() || n > maxVariants {
+		if t.full() || n > maxVariants || !t.try(template, n) {
 			return 0, nil
 		}
 		chosen := w.chooser.choose(s, slots)

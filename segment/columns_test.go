@@ -33,7 +33,7 @@ func columnsLog(t testing.TB) *testLog {
 	add("job%d of disk%s: %s-%d", 7, "none1", "b17", 5)
 	add("alone: \x00\xff")
 	many := strings.Repeat("k=1 ", maxFoldSlots) // too many slots to be folded
-	for i := range splitFrom { // packed in bits
+	for i := range splitFrom {                   // packed in bits
 		at := time.Unix(0, rowTime(len(b.Rows))).UTC()
 		add(many+`id=%04x split=%d text="%s" l=%s h=%s dec=%d fix=%03d dig=%s point=%d.%02d ip=10.0.%d.7 t=%s`, uint16(i+1)*40503, 48210000+i%2*2000000+i*31%97,
 			strings.Repeat("x", i)+"y", []string{"info", "warn"}[i%2], []string{"a", "b"}[i%2], i*5-9, i*9, []string{"7", "07", "007"}[i%3]+fmt.Sprint(i), i-3, i*7%100, 255-i, at.Format("2006-01-02T15:04:05.000Z"))

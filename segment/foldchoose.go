@@ -20,7 +20,7 @@ func (s *foldSource) value(row, slot int) []byte {
 
 const (
 	foldFrom    = 3    // rows from which on a template may be folded
-	foldSample  = 1024 // of which are looked at to decide how
+	foldSample  = 512 // of which are looked at to decide how
 	foldClosely = 32   // of which from which on more than the likeliest ways are tried
 	foldBlocks  = 4    // blocks that are expected to share what DICT has of a template
 	variantCost = 4    // of a slot in a new variant
@@ -40,7 +40,8 @@ type foldChooser struct {
 	slots  []foldCandidate
 	hashes []uint64 // of each row: the sum of what its values in folded slots have as hashes
 	trial  []uint64
-	counts map[uint64]int32
+	places []uint64
+	counts []uint16
 }
 
 // A foldCandidate is what the sample's values of one slot look like.
@@ -193,30 +194,60 @@ func (c *foldChooser) variants(hashes []uint64, n, slots int) float64 {
 	if slots == 0 {
 		return 0
 	}
-	if c.counts == nil {
-		c.counts = map[uint64]int32{}
-	}
-	clear(c.counts)
-	for _, h := range hashes {
-		c.counts[h]++
-	}
 	m := float64(len(hashes))
-	var entropy, once, twice float64
-	for _, k := range c.counts {
+	var entropy, once, twice, distinct float64
+	for _, k := range c.count(hashes) {
 		switch k {
+		case 0:
+			continue
 		case 1:
 			once++
 		case 2:
 			twice++
 		}
-		entropy += float64(k) * math.Log2(float64(k))
+		distinct++
+		entropy += float64(k) * log2Of(int(k))
 	}
 	entropy = math.Log2(m) - entropy/m
 	// How many there are in all (Chao, 1984).
-	all := float64(len(c.counts)) + once*once/(2*twice+1)
+	all := distinct + once*once/(2*twice+1)
 	fresh := min(once/m, all/float64(foldBlocks*n))
 	return entropy + fresh*variantCost*float64(slots)
 }
+
+// count returns how often each hash is there; places of zero stand for none.
+func (c *foldChooser) count(hashes []uint64) []uint16 {
+	size := 4
+	for size < 2*len(hashes) {
+		size *= 2
+	}
+	c.places, c.counts = slices.Grow(c.places[:0], size)[:size], slices.Grow(c.counts[:0], size)[:size]
+	clear(c.counts)
+	for _, h := range hashes {
+		at := int(h>>32) & (size - 1)
+		for c.counts[at] > 0 && c.places[at] != h {
+			at = (at + 1) & (size - 1)
+		}
+		c.places[at] = h
+		c.counts[at]++
+	}
+	return c.counts
+}
+
+// log2Of is the logarithm of small numbers, from a table.
+func log2Of(n int) float64 {
+	if n < len(log2s) {
+		return log2s[n]
+	}
+	return math.Log2(float64(n))
+}
+
+var log2s = func() (t [64]float64) {
+	for i := 1; i < len(t); i++ {
+		t[i] = math.Log2(float64(i))
+	}
+	return t
+}()
 
 // mix sets to to from, with another choice for a slot.
 func (c *foldChooser) mix(to, from []uint64, slot, before, after int) {

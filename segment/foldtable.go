@@ -11,6 +11,7 @@ import (
 type foldTable struct {
 	folds  []*fold
 	latest []uint32 // of each template: 1 + number of its newest fold; 0: none
+	tried  []uint32 // of each template: the rows that a fold was last chosen for, or in vain
 	bytes  int
 
 	// Where variants and values are, by their hashes; of those with the same hash each
@@ -28,6 +29,19 @@ func (t *foldTable) find(template uint32) (number int, f *fold) {
 	}
 	number = int(t.latest[template]) - 1
 	return number, t.folds[number]
+}
+
+// try reports whether it is worth to choose how so many rows of a template are folded:
+// not if it was done for about as many.
+func (t *foldTable) try(template uint32, rows int) bool {
+	for len(t.tried) <= int(template) {
+		t.tried = append(t.tried, 0)
+	}
+	if rows < 2*int(t.tried[template]) {
+		return false
+	}
+	t.tried[template] = uint32(rows)
+	return true
 }
 
 // full reports whether nothing may be added any more.

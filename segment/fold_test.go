@@ -15,7 +15,7 @@ func foldLog(t testing.TB) *testLog {
 	rng := seeded(t, 11)
 	for record := range 12 {
 		b := &Batch{Streams: []*Stream{NewStream("t", Labels{{"app", "a"}})}}
-		for range 60 {
+		for range 60 + record/6*80 { // more of the others: only then they count
 			way := rng.IntN(3 + record)
 			line := fmt.Appendf(nil, "worker-%d took job %d%03d of 10.%d.0.%d%d, state st%dx", way%4, 8100+way, rng.IntN(1000), way, way%3, rng.IntN(10), way%2)
 			switch {

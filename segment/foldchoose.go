@@ -19,11 +19,11 @@ func (s *foldSource) value(row, slot int) []byte {
 }
 
 const (
-	foldFrom    = 3    // rows from which on a template may be folded
+	foldFrom    = 3   // rows from which on a template may be folded
 	foldSample  = 512 // of which are looked at to decide how
-	foldClosely = 32   // of which from which on more than the likeliest ways are tried
-	foldBlocks  = 4    // blocks that are expected to share what DICT has of a template
-	variantCost = 4    // of a slot in a new variant
+	foldClosely = 32  // of which from which on more than the likeliest ways are tried
+	foldBlocks  = 4   // blocks that are expected to share what DICT has of a template
+	variantCost = 4   // of a slot in a new variant
 	never       = math.MaxUint8
 	unfolded    = -1
 )
@@ -40,6 +40,7 @@ type foldChooser struct {
 	slots  []foldCandidate
 	hashes []uint64 // of each row: the sum of what its values in folded slots have as hashes
 	trial  []uint64
+	keys   []uint64
 	places []uint64
 	counts []uint16
 }
@@ -55,7 +56,6 @@ type foldCandidate struct {
 	best    int      // digits to leave to the block, if the slot were alone
 	single  bool     // all values are the same but for the digits that are left
 	once    [maxFoldDigits + 1]int
-	kept    int
 	choice  int // digits to leave to the block, or unfolded
 }
 
@@ -76,19 +76,7 @@ func (c *foldChooser) choose(s *foldSource, slots int) []foldSlot {
 		c.look(s, slot)
 		plain += c.slots[slot].plain
 	}
-	total := c.descend(len(s.at), true)
-	if m >= foldClosely {
-		for slot := range c.slots {
-			c.slots[slot].kept = c.slots[slot].choice
-		}
-		if other := c.descend(len(s.at), false); other < total {
-			total = other
-		} else {
-			for slot := range c.slots {
-				c.slots[slot].choice = c.slots[slot].kept
-			}
-		}
-	}
+	total := c.descend(len(s.at))
 	folded := 0
 	for slot := range c.slots {
 		folded += btoi(c.slots[slot].choice != unfolded)
@@ -105,18 +93,16 @@ func (c *foldChooser) choose(s *foldSource, slots int) []foldSlot {
 	return chosen
 }
 
-// descend begins with all slots folded, or with those only whose values are the same, and
-// changes the choice for one slot after the other while that makes the whole smaller. It
-// returns what that is for n rows.
-func (c *foldChooser) descend(n int, all bool) float64 {
+// descend begins with all slots folded and changes the choice for one slot after the
+// other while that makes the whole smaller. It returns what that is for n rows.
+func (c *foldChooser) descend(n int) float64 {
 	clear(c.hashes)
 	parts, folded := 0.0, 0 // parts: what the slots take besides the variants
 	for slot := range c.slots {
 		f := &c.slots[slot]
-		f.choice = unfolded
-		if all || f.single {
-			f.choice = f.best
-			folded++
+		f.choice = f.best
+		folded++
+		if !f.single {
 			c.mix(c.hashes, c.hashes, slot, unfolded, f.best)
 		}
 		parts += c.choiceCost(f, f.choice)
@@ -284,10 +270,26 @@ func scramble(x uint64) uint64 {
 	return x ^ x>>31
 }
 
+// same reports whether all rows have the given value.
+func (c *foldChooser) same(s *foldSource, slot int, first []byte) bool {
+	for _, row := range c.rows {
+		if string(s.value(row, slot)) != string(first) {
+			return false
+		}
+	}
+	return true
+}
+
 // look finds out about one slot.
 func (c *foldChooser) look(s *foldSource, slot int) {
 	f := &c.slots[slot]
 	m := len(c.rows)
+	if first := s.value(0, slot); c.same(s, slot, first) {
+		f.length, f.perByte, f.best, f.single = float64(len(first)), 5, 0, true
+		f.plain = 8 * (f.length + 2) / float64(len(s.at))
+		f.once[0] = 0
+		return
+	}
 	value := func(i uint16) []byte { return s.value(c.rows[i], slot) }
 	f.sorted = f.sorted[:0]
 	f.digits, f.length = maxFoldDigits, 0
@@ -314,13 +316,7 @@ func (c *foldChooser) look(s *foldSource, slot int) {
 	} else if hex {
 		f.perByte = 4.2
 	}
-	slices.SortFunc(f.sorted, func(a, b uint16) int {
-		x, y := value(a), value(b)
-		if len(x) != len(y) {
-			return len(x) - len(y)
-		}
-		return bytes.Compare(x, y)
-	})
+	c.sort(f, value)
 	// Of the values that are left if k digits go: how many there are, how many of one row
 	// only, and of how many rows the last one is so far.
 	var distinct, rows [maxFoldDigits + 1]int
@@ -372,14 +368,52 @@ func (c *foldChooser) look(s *foldSource, slot int) {
 		}
 	}
 	all := float64(len(s.at))
-	if whole == 1 {
-		f.plain = 8 * (f.length + 2) / all
-		return
-	}
 	f.plain = f.perByte*f.length + 40/all
 	f.plain = min(f.plain, entropy+float64(whole)*f.perByte*(1+f.length)/float64(m)+24/all)
 	if numeric && f.length <= maxDigits {
 		f.plain = min(f.plain, math.Log2(float64(largest-smallest)+1)+56/all)
+	}
+}
+
+// sort orders a slot's rows by length and bytes of the value: by a number that begins
+// with these, and where that is the same, by the bytes themselves.
+func (c *foldChooser) sort(f *foldCandidate, value func(i uint16) []byte) {
+	first := value(0)
+	common := len(first)
+	for i := range f.sorted {
+		common = min(common, commonPrefix(first[:common], value(uint16(i))))
+	}
+	c.keys = c.keys[:0]
+	for i := range f.sorted {
+		v := value(uint16(i))
+		key := uint64(min(len(v), 255))
+		for k := common; k < common+5; k++ {
+			key <<= 8
+			if k < len(v) {
+				key |= uint64(v[k])
+			}
+		}
+		c.keys = append(c.keys, key<<16|uint64(i))
+	}
+	slices.Sort(c.keys)
+	for i, key := range c.keys {
+		f.sorted[i] = uint16(key)
+	}
+	for i := 0; i < len(c.keys); {
+		j := i + 1
+		for j < len(c.keys) && c.keys[j]>>16 == c.keys[i]>>16 {
+			j++
+		}
+		if n := len(value(f.sorted[i])); j > i+1 && (n > common+5 || n >= 255) {
+			slices.SortFunc(f.sorted[i:j], func(a, b uint16) int {
+				x, y := value(a), value(b)
+				if len(x) != len(y) {
+					return len(x) - len(y)
+				}
+				return bytes.Compare(x, y)
+			})
+		}
+		i = j
 	}
 }
 

@@ -3,6 +3,7 @@ package segment
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/bits"
 	"slices"
 )
@@ -12,6 +13,7 @@ import (
 func (w *columnWriter) foldRows(t *foldTable, template uint32, slots int, s *foldSource) (int, *fold) {
 	number, f := t.find(template)
 	n := len(s.at)
+	w.variants = w.variants[:0]
 	if f != nil {
 		missing := w.findVariants(t, number, f, s)
 		if missing == 0 {
@@ -28,6 +30,7 @@ func (w *columnWriter) foldRows(t *foldTable, template uint32, slots int, s *fol
 				return 0, nil
 			case !slices.EqualFunc(chosen, f.slots, func(a, b foldSlot) bool { return a.slot == b.slot && a.digits == b.digits }):
 				number, f = t.begin(template, chosen)
+				w.variants = w.variants[:0]
 			}
 		}
 	} else {
@@ -45,13 +48,23 @@ func (w *columnWriter) foldRows(t *foldTable, template uint32, slots int, s *fol
 		before = nil
 	}
 	w.added = append(w.added, foldAddition{number, before})
-	w.variants = w.variants[:0]
-	for row := range n {
-		w.cutParts(f, s, row)
-		w.variants = append(w.variants, t.add(number, f, w.parts, w.cuts))
+	if len(w.variants) == 0 {
+		w.variants = slices.Grow(w.variants, n)[:n]
+		for row := range w.variants {
+			w.variants[row] = noVariant
+		}
+	}
+	for row, known := range w.variants {
+		if known == noVariant {
+			w.cutParts(f, s, row)
+			w.variants[row] = t.add(number, f, w.parts, w.cuts)
+		}
 	}
 	return number, f
 }
+
+// noVariant stands for one that is not there yet.
+const noVariant = math.MaxUint32
 
 // A foldAddition is a fold that has variants which were not there before the block.
 type foldAddition struct {
@@ -67,6 +80,8 @@ func (w *columnWriter) findVariants(t *foldTable, number int, f *fold, s *foldSo
 		v, _ := t.findVariant(number, f, w.parts, w.cuts)
 		if v < 0 {
 			missing++
+			w.variants = append(w.variants, noVariant)
+			continue
 		}
 		w.variants = append(w.variants, uint32(v))
 	}

@@ -69,18 +69,15 @@ func (b *Block) selectLate(ctx context.Context, q *Query) ([]Entry, error) {
 	if q.Pipeline != nil {
 		return b.selectRows(ctx, q, r, runs, offsets)
 	}
-	if !match.everything {
-		if err := r.rank(); err != nil {
-			return nil, err
-		}
-	}
 	first := firstRows{q: q, times: r.times, offsets: offsets}
-	for _, run := range runs {
-		for row := run.FirstRow; row < run.FirstRow+run.Rows; row++ {
-			if t := r.times[row]; t >= q.Start && t < q.End && match.keeps(int(row)) {
-				first.add(row)
-			}
+	err = match.each(runs, func(_ *BlockRun, row int) error {
+		if t := r.times[row]; t >= q.Start && t < q.End {
+			first.add(uint32(row))
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	rows := first.result()
 	r.single = q.Limit > 0 || len(rows) < int(b.Meta.Rows)/16
@@ -198,56 +195,74 @@ func (r *blockReader) eachRow(ctx context.Context, q *Query, runs []*BlockRun, f
 	if err != nil || match.nothing {
 		return err
 	}
-	if !match.everything {
-		if err := r.rank(); err != nil {
-			return err
-		}
-	}
+	return r.eachMatch(ctx, q, match, runs, f)
+}
+
+// eachMatch is eachRow of runs that were matched.
+func (r *blockReader) eachMatch(ctx context.Context, q *Query, match *blockMatch, runs []*BlockRun, f func(run *BlockRun, row int) error) error {
 	if err := r.loadTimes(); err != nil {
 		return err
 	}
-	for _, run := range runs {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		for row := int(run.FirstRow); row < int(run.FirstRow+run.Rows); row++ {
-			if t := r.times[row]; t >= q.Start && t < q.End && match.keeps(row) {
-				if err := f(run, row); err != nil {
-					return err
-				}
+	var last *BlockRun
+	return match.each(runs, func(run *BlockRun, row int) error {
+		if run != last {
+			if err := ctx.Err(); err != nil {
+				return err
 			}
+			last = run
 		}
-	}
-	return nil
+		if t := r.times[row]; t >= q.Start && t < q.End {
+			return f(run, row)
+		}
+		return nil
+	})
 }
 
 // countRuns takes out the runs that lie in one window as a whole: of them the filtered
-// rows are counted without their timestamps.
-func (r *blockReader) countRuns(ctx context.Context, q *Query, runs []*BlockRun, s *sums) ([]*BlockRun, error) {
-	match, err := r.match(ctx, q.lines(), runs)
-	if err != nil || match.nothing {
-		return nil, err
-	}
-	if err := r.rank(); err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(runs, func(run *BlockRun) bool {
-		lo, hi := s.a.Span(run.MinTimestamp)
+// rows are counted without their timestamps. What is left is for match.each.
+func (r *blockReader) countRuns(q *Query, match *blockMatch, runs []*BlockRun, s *sums) ([]*BlockRun, error) {
+	whole := func(run *BlockRun) (lo, hi int, ok bool) {
+		lo, hi = s.a.Span(run.MinTimestamp)
 		lo2, hi2 := s.a.Span(run.MaxTimestamp)
-		if !q.covers(run.MinTimestamp, run.MaxTimestamp) || lo != lo2 || hi != hi2 {
-			return false
+		return lo, hi, q.covers(run.MinTimestamp, run.MaxTimestamp) && lo == lo2 && hi == hi2
+	}
+	meta := r.block.Meta
+	lo, hi := s.a.Span(meta.MinTimestamp)
+	lo2, hi2 := s.a.Span(meta.MaxTimestamp)
+	if g := &s.a.Grouping; !g.Without && len(g.Names) == 0 && len(runs) == len(meta.Runs) &&
+		q.covers(meta.MinTimestamp, meta.MaxTimestamp) && lo == lo2 && hi == hi2 {
+		// All rows of the block make one series: which run they are in does not matter.
+		if n := match.count(); n > 0 {
+			s.add(r.block.Stream(runs[0]), lo, hi, n, n)
 		}
-		n := uint64(0)
-		for row := int(run.FirstRow); row < int(run.FirstRow+run.Rows); row++ {
-			if match.keeps(row) {
-				n++
-			}
+		return nil, nil
+	}
+	var counted, rest []*BlockRun
+	for _, run := range runs {
+		if _, _, ok := whole(run); ok {
+			counted = append(counted, run)
+		} else {
+			rest = append(rest, run)
 		}
+	}
+	var last *BlockRun
+	n := uint64(0)
+	add := func() {
 		if n > 0 {
-			s.add(r.block.Stream(run), lo, hi, n, n)
+			lo, hi, _ := whole(last)
+			s.add(r.block.Stream(last), lo, hi, n, n)
 		}
-		return true
-	}), nil
+	}
+	err := match.each(counted, func(run *BlockRun, _ int) error {
+		if run != last {
+			add()
+			last, n = run, 0
+		}
+		n++
+		return nil
+	})
+	add()
+	return rest, err
 }
 
 // Aggregate implements Unit. Without line filters it answers from the directory where
@@ -288,13 +303,16 @@ func (b *Block) sum(ctx context.Context, q *Query, runs []*BlockRun, s *sums) er
 	}
 	r := b.lazyReader()
 	if s.a.Measure == MeasureCount {
-		var err error
+		match, err := r.match(ctx, q.lines(), runs)
+		if err != nil || match.nothing {
+			return err
+		}
 		if len(q.Filters) > 0 {
-			if runs, err = r.countRuns(ctx, q, runs, s); err != nil || len(runs) == 0 {
+			if runs, err = r.countRuns(q, match, runs, s); err != nil || len(runs) == 0 {
 				return err
 			}
 		}
-		return r.eachRow(ctx, q, runs, func(run *BlockRun, row int) error {
+		return r.eachMatch(ctx, q, match, runs, func(run *BlockRun, row int) error {
 			s.entry(b.Stream(run), r.times[row], 1)
 			return nil
 		})

@@ -12,6 +12,8 @@ const (
 	formatMinor = 0
 
 	requiredKnown = 0 // required feature bits that this version reads
+
+	optionalFilters = 1 // optional feature bit: there is FILTERS
 )
 
 const (
@@ -63,7 +65,7 @@ const (
 	ChunkTemplates         ChunkKind = 33 // TEMPLATES: what lines have in common
 	ChunkMetadataTemplates ChunkKind = 34 // METATEMPLATES, reserved
 	ChunkDictionary        ChunkKind = 35 // DICT, reserved
-	ChunkFilters           ChunkKind = 36 // FILTERS, reserved
+	ChunkFilters           ChunkKind = 36 // FILTERS: what no value is, and parts of the filter of values
 	ChunkIndex             ChunkKind = 37 // INDEX: the directory of the blocks
 	ChunkOpenBlock         ChunkKind = 38 // only in open-N.aux: one block's directory and additions
 )

@@ -63,14 +63,19 @@ type filterPlan struct {
 // A planNeedle is a text to be found.
 type planNeedle struct {
 	text []byte
-	fold bool // ASCII letters match in either case; text is in lower case
+	fold bool     // ASCII letters match in either case; text is in lower case
+	mask byteMask // of the text
+}
+
+func newPlanNeedle(text []byte, fold bool) planNeedle {
+	return planNeedle{text: text, fold: fold, mask: maskOf(text)}
 }
 
 func planFilter(f *LineFilter) *filterPlan {
 	p := &filterPlan{filter: f, negative: f.Type == MatchNotEqual || f.Type == MatchNotRegexp, exact: true}
 	for _, value := range f.Values {
 		if f.Type == MatchEqual || f.Type == MatchNotEqual {
-			p.needles = append(p.needles, planNeedle{text: []byte(value)})
+			p.needles = append(p.needles, newPlanNeedle([]byte(value), false))
 			continue
 		}
 		parsed, err := syntax.Parse(value, syntax.Perl)
@@ -116,7 +121,7 @@ func literalsOf(re *syntax.Regexp) ([]planNeedle, bool) {
 func needleOf(re *syntax.Regexp) (planNeedle, bool) {
 	s := string(re.Rune)
 	if re.Flags&syntax.FoldCase == 0 {
-		return planNeedle{text: []byte(s)}, !strings.ContainsRune(s, '\uFFFD')
+		return newPlanNeedle([]byte(s), false), !strings.ContainsRune(s, '\uFFFD')
 	}
 	for i := range len(s) {
 		// Some letters fold to others beyond ASCII: k to the Kelvin sign, s to the long s.
@@ -124,7 +129,7 @@ func needleOf(re *syntax.Regexp) (planNeedle, bool) {
 			return planNeedle{}, false
 		}
 	}
-	return planNeedle{text: []byte(strings.ToLower(s)), fold: true}, true
+	return newPlanNeedle([]byte(strings.ToLower(s)), true), true
 }
 
 // requiredOf returns texts that every match of an expression contains.
@@ -150,9 +155,9 @@ func requiredOf(re *syntax.Regexp) []planNeedle {
 	return nil
 }
 
-// decide applies the plan to a template.
-func (p *filterPlan) decide(t *Template) rule {
-	r := p.positive(t)
+// decide applies the plan to a template, by what is known of its values.
+func (p *filterPlan) decide(t *Template, known *planView) rule {
+	r := p.positive(t, known)
 	if !p.negative {
 		return r
 	}
@@ -165,12 +170,12 @@ func (p *filterPlan) decide(t *Template) rule {
 	return r // alternatives and checks are negated where they are evaluated
 }
 
-func (p *filterPlan) positive(t *Template) rule {
+func (p *filterPlan) positive(t *Template, known *planView) rule {
 	if !p.exact {
 		// A match inside a literal would decide, but anchors and boundaries look further.
 		out := rule{verdict: verdictCheck}
 		for i := range p.required {
-			switch r := p.required[i].in(t); r.verdict {
+			switch r := p.required[i].in(t, known); r.verdict {
 			case verdictNone:
 				return r
 			case verdictSome:
@@ -183,7 +188,7 @@ func (p *filterPlan) positive(t *Template) rule {
 	}
 	out := rule{verdict: verdictNone}
 	for i := range p.needles {
-		switch r := p.needles[i].in(t); r.verdict {
+		switch r := p.needles[i].in(t, known); r.verdict {
 		case verdictAll, verdictCheck:
 			return r
 		case verdictSome:
@@ -198,16 +203,22 @@ func (p *filterPlan) positive(t *Template) rule {
 }
 
 // in finds where in lines of a template the needle can stand.
-func (n *planNeedle) in(t *Template) rule {
+func (n *planNeedle) in(t *Template, known *planView) rule {
 	if len(n.text) == 0 {
 		return rule{verdict: verdictAll}
 	}
-	for _, l := range t.literals {
-		if n.inText(l) {
-			return rule{verdict: verdictAll}
+	if n.excluded(t, known) {
+		return rule{verdict: verdictNone}
+	}
+	// The canonical form holds all literals, and little else.
+	if n.inText(t.key) {
+		for _, l := range t.literals {
+			if n.inText(l) {
+				return rule{verdict: verdictAll}
+			}
 		}
 	}
-	w := walker{t: t, n: n}
+	w := walker{t: t, n: n, known: known, texts: known.textsOf(n)}
 	for i, l := range t.literals {
 		// The needle begins in the last bytes of a literal …
 		for k := min(len(l), len(n.text)-1); k > 0; k-- {
@@ -222,16 +233,19 @@ func (n *planNeedle) in(t *Template) rule {
 			break
 		}
 		// … or in a value.
-		kind := t.kinds[i]
-		if kind.allows(n.text, false) {
-			w.add(slotCondition{slot: i, kind: valueContains, text: n.text})
+		kind, facts := t.kinds[i], known.slot(i)
+		within := w.texts.within(facts.mask, 0)
+		if within == len(n.text) && kind.allows(n.text, false) {
+			w.push(valueContains, i, 0, len(n.text), &facts, w.succeed)
 		}
-		for k := 1; k < len(n.text) && kind.allows(n.text[:k], false); k++ {
+		for k := 1; k <= min(within, len(n.text)-1, facts.longest); k++ {
 			// What follows the value must go on with the needle.
 			if next := t.literals[i+1]; len(next) > 0 && next[0] != n.text[k] && !n.fold {
 				continue
 			}
-			w.push(slotCondition{slot: i, kind: valueEnds, text: n.text[:k]}, func() { w.literal(i+1, k) })
+			if kind.allows(n.text[:k], false) {
+				w.push(valueEnds, i, 0, k, &facts, func() { w.literal(i+1, k) })
+			}
 		}
 	}
 	switch {
@@ -241,6 +255,36 @@ func (n *planNeedle) in(t *Template) rule {
 		return rule{verdict: verdictNone}
 	}
 	return rule{verdict: verdictSome, alternatives: w.found}
+}
+
+// excluded reports that no line of a template holds the needle: a part of it that no value
+// can hold a byte of is in no literal either.
+func (n *planNeedle) excluded(t *Template, known *planView) bool {
+	values, empty := known.values()
+	if n.fold {
+		values = values.folded()
+	}
+	outside := n.mask.without(values)
+	if outside.empty() {
+		return false
+	}
+	from, to := 0, 0 // the longest such part
+	for i := 0; i < len(n.text); i++ {
+		if !outside.has(n.text[i]) {
+			continue
+		}
+		k := i + 1
+		// Between two literals an empty value may stand.
+		for !empty && k < len(n.text) && outside.has(n.text[k]) {
+			k++
+		}
+		if k-i > to-from {
+			from, to = i, k
+		}
+		i = k
+	}
+	part := planNeedle{text: n.text[from:to], fold: n.fold}
+	return !part.inText(t.key)
 }
 
 func (n *planNeedle) inText(text []byte) bool {
@@ -280,6 +324,8 @@ func lower(c byte) byte {
 type walker struct {
 	t       *Template
 	n       *planNeedle
+	known   *planView
+	texts   *needleTexts
 	held    []slotCondition
 	found   [][]slotCondition
 	steps   int
@@ -290,14 +336,19 @@ type walker struct {
 // take forever, and looking at the lines does not.
 const maxSteps = 4096
 
-// add ends an alternative with a last condition.
-func (w *walker) add(c slotCondition) {
-	w.push(c, w.succeed)
-}
-
-func (w *walker) push(c slotCondition, then func()) {
-	c.fold = w.n.fold
-	w.held = append(w.held, c)
+// push goes on with one more condition: bytes [from, to) of the needle in a slot.
+func (w *walker) push(kind conditionKind, slot, from, to int, facts *slotFacts, then func()) {
+	length := to - from
+	if length > facts.longest || kind == valueEquals && length < facts.shortest {
+		return
+	}
+	if length == facts.longest && facts.longest < unbounded {
+		kind = valueEquals
+	}
+	if !w.texts.possible(kind, from, to, facts) {
+		return
+	}
+	w.held = append(w.held, slotCondition{slot: slot, kind: kind, text: w.n.text[from:to], fold: w.n.fold})
 	then()
 	w.held = w.held[:len(w.held)-1]
 }
@@ -332,12 +383,15 @@ func (w *walker) enter(i, j int) {
 	if i == w.t.slots() || w.tooMany {
 		return
 	}
-	rest, kind := w.n.text[j:], w.t.kinds[i]
-	if kind.allows(rest, true) {
-		w.add(slotCondition{slot: i, kind: valueBegins, text: rest})
+	rest, kind, facts := w.n.text[j:], w.t.kinds[i], w.known.slot(i)
+	within := w.texts.within(facts.mask, j)
+	if within == len(rest) && kind.allows(rest, true) {
+		w.push(valueBegins, i, j, j+len(rest), &facts, w.succeed)
 	}
-	for k := kind.shortest(); k < len(rest) && kind.allows(rest[:k], true); k++ {
-		w.push(slotCondition{slot: i, kind: valueEquals, text: rest[:k]}, func() { w.literal(i+1, j+k) })
+	for k := facts.shortest; k <= min(within, len(rest)-1, facts.longest); k++ {
+		if kind.allows(rest[:k], true) {
+			w.push(valueEquals, i, j, j+k, &facts, func() { w.literal(i+1, j+k) })
+		}
 	}
 }
 

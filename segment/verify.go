@@ -81,6 +81,13 @@ func (s *Segment) checkChunks() error {
 	if faults := s.checkLeaves(); len(faults) > 0 {
 		return errors.Join(faults...)
 	}
+	if f := s.Blocks[0].file.filter; f != nil {
+		for i := range f.parts {
+			if err := f.file.check(&f.parts[i], 0); err != nil {
+				return err
+			}
+		}
+	}
 	for _, b := range s.Blocks {
 		for i := range b.Meta.Chunks {
 			if err := b.file.chunks.check(&b.Meta.Chunks[i], b.Meta.Number); err != nil {

@@ -177,9 +177,16 @@ func (r *blockReader) matchTemplate(ctx context.Context, s *lineSearch, m *block
 		p := s.plans[i]
 		switch rules[i].verdict {
 		case verdictCheck:
-			checks = append(checks, p.filter)
+			if len(rules[i].windows) == 0 {
+				checks = append(checks, p.filter)
+			}
 			for _, alternatives := range rules[i].required {
 				if err := r.keepAny(t, p, alternatives, keep, timeOf); err != nil {
+					return err
+				}
+			}
+			if windows := rules[i].windows; len(windows) > 0 {
+				if err := r.keepWindows(t, p, windows, keep, timeOf); err != nil {
 					return err
 				}
 			}

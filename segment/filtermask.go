@@ -58,6 +58,8 @@ var (
 	digitMask = maskOf([]byte("0123456789"))
 	wordMask  = digitMask.or(maskOf([]byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")))
 	allMask   = byteMask{^uint64(0), ^uint64(0)}
+	// plainMask is what stands in a quoted string as it is.
+	plainMask = maskBetween(0x20, 0x7f).without(maskOf([]byte("\\\"")))
 	bareMask  = allMask.without(maskOf([]byte(" \"")))
 )
 
@@ -73,4 +75,12 @@ func (k slotKind) facts() slotFacts {
 		f.mask = bareMask
 	}
 	return f
+}
+
+// maskBetween is the set of bytes from lo on and below hi.
+func maskBetween(lo, hi byte) (m byteMask) {
+	for c := lo; c < hi; c++ {
+		m.add(c)
+	}
+	return m
 }

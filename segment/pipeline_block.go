@@ -31,15 +31,12 @@ func (b *Block) sumRows(ctx context.Context, q *Query, runs []*BlockRun, s *sums
 	if len(runs) == 0 {
 		return nil
 	}
-	r, err := b.reader()
-	if err != nil {
-		return err
-	}
+	r := b.lazyReader()
 	metadata := blockMetadata{b: b}
 	if s.rows.pipeline != nil && s.rows.pipeline.parserOnly() != nil && s.a.Measure != MeasureBytes && b.Meta.find(ChunkMetadata) == nil {
 		return b.sumColumns(ctx, q, r, runs, s)
 	}
-	err = r.eachLine(ctx, q, runs, func(run *BlockRun, n int, line []byte) {
+	err := r.eachLine(ctx, q, runs, func(run *BlockRun, n int, line []byte) {
 		s.rows.add(b.Stream(run), r.times[n], metadata.of(uint32(n)), line)
 	})
 	if err == nil {
@@ -52,6 +49,9 @@ func (b *Block) sumRows(ctx context.Context, q *Query, runs []*BlockRun, s *sums
 func (b *Block) sumColumns(ctx context.Context, q *Query, r *blockReader, runs []*BlockRun, s *sums) error {
 	var text []byte
 	c := newColumnSum(s.rows, r, func(run *BlockRun, row int) (err error) {
+		if err := r.loadTimes(); err != nil {
+			return err
+		}
 		if text, err = r.append(text[:0], row); err == nil {
 			s.rows.add(b.Stream(run), r.times[row], nil, text)
 		}

@@ -130,7 +130,8 @@ func markedSlot(value string) (int, bool) {
 
 // plain reports whether all values of a column are right by themselves in a line of the
 // template, and stand there as they are.
-func (c *blockColumns) plain(t *blockTemplate, slot int) (bool, error) {
+func (c *blockColumns) plain(local int, slot int) (bool, error) {
+	t := &c.templates[local]
 	col, kind := &t.columns[slot], t.template.kinds[slot]
 	json := t.template.kind == templateJSON
 	check := func(v []byte) bool {
@@ -162,6 +163,10 @@ func (c *blockColumns) plain(t *blockTemplate, slot int) (bool, error) {
 	}
 	if kind != slotQuoted && json {
 		return false, nil
+	}
+	if f := c.block.file.filter; f != nil && kind == slotQuoted &&
+		f.slot(c.block.Meta.Templates[local].ID, slot).mask.without(plainMask).empty() {
+		return true, nil
 	}
 	if err := c.load(t, col); err != nil {
 		return false, err
@@ -261,7 +266,7 @@ func (r *blockReader) fieldReader(p *Pipeline, local int, known map[*Template]*f
 		return nil, err
 	}
 	for slot := range t.columns {
-		if ok, err := r.columns.plain(t, slot); !ok || err != nil {
+		if ok, err := r.columns.plain(local, slot); !ok || err != nil {
 			return nil, err
 		}
 	}
@@ -441,6 +446,9 @@ func (c *columnSum) wholeRun(run *BlockRun, lo, hi int) error {
 			continue
 		}
 		if f.combinations == 0 {
+			if err := r.loadTimes(); err != nil {
+				return err
+			}
 			rows := r.rowsOf(int(id))
 			for rank := p.first; rank < p.first+p.rows && c.err == nil; rank++ {
 				ts := r.times[rows[rank]]

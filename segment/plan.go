@@ -18,6 +18,9 @@ type rule struct {
 	// required, for verdictCheck of a filter that is not negative: of each of them one
 	// alternative must hold, or the line need not be looked at.
 	required [][][]slotCondition
+	// windows, for verdictCheck: if there are any, one of them must match, and no more of
+	// the line need be looked at.
+	windows []window
 }
 
 type verdict uint8
@@ -58,6 +61,9 @@ type filterPlan struct {
 	// required, of a regular expression that the needles do not decide: each must be in a
 	// line that matches.
 	required []planNeedle
+	// alphabet, of expressions: what matches hold. local: nothing around them counts.
+	alphabet byteMask
+	local    bool
 }
 
 // A planNeedle is a text to be found.
@@ -72,7 +78,7 @@ func newPlanNeedle(text []byte, fold bool) planNeedle {
 }
 
 func planFilter(f *LineFilter) *filterPlan {
-	p := &filterPlan{filter: f, negative: f.Type == MatchNotEqual || f.Type == MatchNotRegexp, exact: true}
+	p := &filterPlan{filter: f, negative: f.Type == MatchNotEqual || f.Type == MatchNotRegexp, exact: true, local: true}
 	for _, value := range f.Values {
 		if f.Type == MatchEqual || f.Type == MatchNotEqual {
 			p.needles = append(p.needles, newPlanNeedle([]byte(value), false))
@@ -80,10 +86,12 @@ func planFilter(f *LineFilter) *filterPlan {
 		}
 		parsed, err := syntax.Parse(value, syntax.Perl)
 		if err != nil {
-			p.exact = false
+			p.exact, p.local = false, false
 			continue
 		}
 		parsed = parsed.Simplify()
+		letters, local := alphabet(parsed)
+		p.alphabet, p.local = p.alphabet.or(letters), p.local && local
 		if needles, ok := literalsOf(parsed); ok {
 			p.needles = append(p.needles, needles...)
 			continue
@@ -184,6 +192,14 @@ func (p *filterPlan) positive(t *Template, known *planView) rule {
 				}
 			}
 		}
+		windows, all, known := p.windows(t, known)
+		switch {
+		case all:
+			return rule{verdict: verdictAll}
+		case known && len(windows) == 0:
+			return rule{verdict: verdictNone}
+		}
+		out.windows = windows
 		return out
 	}
 	out := rule{verdict: verdictNone}

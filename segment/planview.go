@@ -91,6 +91,7 @@ func (p *segmentPlan) noBare() bool {
 type planView struct {
 	plan  *segmentPlan // nil: nothing is known
 	id    uint32
+	first int // slot of the template that is slot 0 here
 	kinds []slotKind
 }
 
@@ -104,7 +105,7 @@ func (v *planView) filter() *segmentFilter {
 // slot returns the facts of a slot.
 func (v *planView) slot(i int) slotFacts {
 	if f := v.filter(); f != nil {
-		return f.slot(v.id, i)
+		return f.slot(v.id, v.first+i)
 	}
 	return v.kinds[i].facts()
 }

@@ -99,7 +99,6 @@ func (r *blockReader) match(ctx context.Context, s *lineSearch, runs []*BlockRun
 // are open, and whether its lines without one must be looked at.
 func (m *blockMatch) decide(p *segmentPlan) (open int, bare bool, err error) {
 	block := m.reader.block
-	m.templates = make([]templateMatch, len(block.Meta.Templates))
 	m.nothing = true
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -108,16 +107,21 @@ func (m *blockMatch) decide(p *segmentPlan) (open int, bare bool, err error) {
 		if err != nil {
 			return 0, false, err
 		}
-		m.templates[i] = templateMatch{verdict: known.verdict, rules: known.rules}
-		if known.verdict != verdictNone {
-			m.nothing = false
+		if known.verdict == verdictNone {
+			continue
 		}
+		if m.nothing {
+			m.nothing, m.templates = false, make([]templateMatch, len(block.Meta.Templates))
+		}
+		m.templates[i] = templateMatch{verdict: known.verdict, rules: known.rules}
 		if known.verdict == verdictSome {
 			open++
 		}
 	}
 	bare = len(m.reader.fallback) > 0 && !p.noBare()
-	m.nothing = m.nothing && !bare
+	if m.nothing && bare {
+		m.nothing, m.templates = false, make([]templateMatch, len(block.Meta.Templates))
+	}
 	return open, bare, nil
 }
 

@@ -6,20 +6,23 @@ import (
 	"fmt"
 	"math/bits"
 	"slices"
+	"sync"
 )
 
 // A segmentFilter is what FILTERS says: facts of each slot of each template, the grams of
 // lines and values, and where the filter of values stands. It is immutable.
 type segmentFilter struct {
-	masks   []byteMask
-	slots   []packedFacts
-	first   []uint32            // of each template, in slots; and the end
-	union   []byteMask          // of each template: what its values hold
-	grams   *gramFilter         // nil: they took too much room
-	parts   []ChunkRef          // the filter of values, by the keys' upper bits
-	known   map[byteMask]uint16 // while it is built
-	empties []bool              // of each template: a value may be empty
-	file    chunkReader
+	masks    []byteMask
+	slots    []packedFacts
+	first    []uint32 // of each template, in slots; and the end
+	union    []uint16 // of each template: what its values hold, in unions
+	unions   []byteMask
+	grams    *gramFilter         // nil: they took too much room
+	parts    []ChunkRef          // the filter of values, by the keys' upper bits
+	known    map[byteMask]uint16 // while it is built
+	empties  []bool              // of each template: a value may be empty
+	file     chunkReader
+	literals func() *gramFilter // made when it is first needed
 }
 
 // packedFacts is slotFacts in the memory of an open segment, which has many.
@@ -63,17 +66,38 @@ func (f *segmentFilter) add(s slotFacts) {
 // index finds where the facts of each template begin.
 func (f *segmentFilter) index(templates []*Template) {
 	f.known = nil
-	f.first, f.union, f.empties = make([]uint32, 0, len(templates)+1), make([]byteMask, len(templates)), make([]bool, len(templates))
+	f.first, f.union, f.empties = make([]uint32, 0, len(templates)+1), make([]uint16, len(templates)), make([]bool, len(templates))
 	at := uint32(0)
+	known := map[byteMask]uint16{}
 	for i, t := range templates {
 		f.first = append(f.first, at)
+		var all byteMask
 		for range t.slots() {
-			f.union[i] = f.union[i].or(f.masks[f.slots[at].mask])
+			all = all.or(f.masks[f.slots[at].mask])
 			f.empties[i] = f.empties[i] || f.slots[at].shortest == 0
 			at++
 		}
+		id, ok := known[all]
+		if !ok { // there are fewer of them than templates
+			id = uint16(len(f.unions))
+			known[all] = id
+			f.unions = append(f.unions, all)
+		}
+		f.union[i] = id
 	}
 	f.first = append(f.first, at)
+	f.literals = sync.OnceValue(func() *gramFilter { return literalGrams(templates) })
+}
+
+// literalGrams is the grams of all literals. They are not in the file: TEMPLATES has them.
+func literalGrams(templates []*Template) *gramFilter {
+	g := newGrams()
+	for _, t := range templates {
+		for _, l := range t.literals {
+			g.add(l)
+		}
+	}
+	return g.shrink()
 }
 
 // slot returns the facts of a slot.

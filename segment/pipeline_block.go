@@ -57,6 +57,11 @@ func (b *Block) sumColumns(ctx context.Context, q *Query, r *blockReader, runs [
 		}
 		return err
 	})
+	if len(q.Filters) == 0 {
+		if done, err := c.wholeBlock(q, runs); done || err != nil {
+			return err
+		}
+	}
 	if err := r.rank(); err != nil {
 		return err
 	}

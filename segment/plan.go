@@ -71,10 +71,31 @@ type planNeedle struct {
 	text []byte
 	fold bool     // ASCII letters match in either case; text is in lower case
 	mask byteMask // of the text
+	// places of each byte: bit i for text[i], if the text has no more than 64 bytes.
+	places *[256]uint64
 }
 
 func newPlanNeedle(text []byte, fold bool) planNeedle {
-	return planNeedle{text: text, fold: fold, mask: maskOf(text)}
+	n := planNeedle{text: text, fold: fold, mask: maskOf(text)}
+	if len(text) > 0 && len(text) <= 64 {
+		n.places = &[256]uint64{}
+		for i, c := range text {
+			n.places[c] |= 1 << i
+		}
+	}
+	return n
+}
+
+// at returns the places of a byte of a line in the needle, as bits; all if they are not
+// known.
+func (n *planNeedle) at(c byte) uint64 {
+	if n.places == nil {
+		return ^uint64(0)
+	}
+	if n.fold {
+		c = lower(c)
+	}
+	return n.places[c]
 }
 
 func planFilter(f *LineFilter) *filterPlan {
@@ -235,9 +256,14 @@ func (n *planNeedle) in(t *Template, known *planView) rule {
 		}
 	}
 	w := walker{t: t, n: n, known: known, texts: known.textsOf(n)}
+	values, _ := known.values()
+	if n.fold {
+		values = values.folded()
+	}
+	anywhere := n.mask.without(values).empty() // and not only over their ends
 	for i, l := range t.literals {
 		// The needle begins in the last bytes of a literal …
-		for k := min(len(l), len(n.text)-1); k > 0; k-- {
+		for k := min(len(l), len(n.text)-1); k > 0 && n.at(l[len(l)-1]) != 0; k-- {
 			if last := l[len(l)-1]; last != n.text[k-1] && !n.fold {
 				continue // by far the most common
 			}
@@ -249,6 +275,9 @@ func (n *planNeedle) in(t *Template, known *planView) rule {
 			break
 		}
 		// … or in a value.
+		if next := t.literals[i+1]; !anywhere && len(next) > 0 && n.at(next[0])>>1 == 0 {
+			continue
+		}
 		kind, facts := t.kinds[i], known.slot(i)
 		within := w.texts.within(facts.mask, 0)
 		if within == len(n.text) && kind.allows(n.text, false) {
@@ -277,20 +306,26 @@ func (n *planNeedle) in(t *Template, known *planView) rule {
 // can hold a byte of is in no literal either.
 func (n *planNeedle) excluded(t *Template, known *planView) bool {
 	values, empty := known.values()
+	from, to := n.outside(values, empty)
+	part := planNeedle{text: n.text[from:to], fold: n.fold}
+	return from < to && !part.inText(t.key)
+}
+
+// outside returns the longest part of the needle that must be in one literal, since values
+// hold none of its bytes. Between two literals an empty value may stand.
+func (n *planNeedle) outside(values byteMask, empty bool) (from, to int) {
 	if n.fold {
 		values = values.folded()
 	}
 	outside := n.mask.without(values)
 	if outside.empty() {
-		return false
+		return 0, 0
 	}
-	from, to := 0, 0 // the longest such part
 	for i := 0; i < len(n.text); i++ {
 		if !outside.has(n.text[i]) {
 			continue
 		}
 		k := i + 1
-		// Between two literals an empty value may stand.
 		for !empty && k < len(n.text) && outside.has(n.text[k]) {
 			k++
 		}
@@ -299,8 +334,7 @@ func (n *planNeedle) excluded(t *Template, known *planView) bool {
 		}
 		i = k
 	}
-	part := planNeedle{text: n.text[from:to], fold: n.fold}
-	return !part.inText(t.key)
+	return from, to
 }
 
 func (n *planNeedle) inText(text []byte) bool {

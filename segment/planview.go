@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/cespare/xxhash/v2"
@@ -16,7 +17,12 @@ type segmentPlan struct {
 	mu    sync.Mutex      // guards what follows
 	rules []templateRules // by template; those of an open segment grow
 	texts map[*planNeedle]*needleTexts
-	err   error // that FILTERS could not be read
+	// excluded, by union and whether values may be empty: 1 yes, -1 no, 0 not decided.
+	excluded []int8
+	literals map[*planNeedle][]int // gramFilter.missing of the literals' grams
+	err      error                 // that FILTERS could not be read
+	view     planView              // of the template that is decided on
+	scratch  []rule
 
 	bareKnown, bareNone bool
 }
@@ -37,13 +43,20 @@ func (p *segmentPlan) of(file *blockFile, id uint32) (*templateRules, error) {
 	if r.decided {
 		return r, nil
 	}
+	if p.filter != nil && p.excludes(id) {
+		r.decided = true // and verdictNone
+		return r, nil
+	}
 	t := file.templates[id]
-	view := planView{plan: p, id: id, kinds: t.kinds}
-	rules := make([]rule, len(p.plans))
+	p.view = planView{plan: p, id: id, kinds: t.kinds}
+	if len(p.scratch) != len(p.plans) {
+		p.scratch = make([]rule, len(p.plans))
+	}
+	rules := p.scratch
 	open := false
 	r.verdict = verdictAll
 	for i, f := range p.plans {
-		rules[i] = f.decide(t, &view)
+		rules[i] = f.decide(t, &p.view)
 		if p.err != nil {
 			return nil, p.err
 		}
@@ -54,10 +67,58 @@ func (p *segmentPlan) of(file *blockFile, id uint32) (*templateRules, error) {
 		open = open || rules[i].verdict != verdictAll
 	}
 	if open && r.verdict != verdictNone {
-		r.verdict, r.rules = verdictSome, rules
+		r.verdict, r.rules = verdictSome, slices.Clone(rules)
 	}
 	r.decided = true
 	return r, nil
+}
+
+// excludes reports that no line of a template passes, by the bytes of its values and the
+// grams of all literals, without a look at the template itself.
+func (p *segmentPlan) excludes(id uint32) bool {
+	f := p.filter
+	at := 2 * int(f.union[id])
+	if f.empties[id] {
+		at++
+	}
+	if p.excluded == nil {
+		p.excluded = make([]int8, 2*len(f.unions))
+	}
+	if p.excluded[at] == 0 {
+		p.excluded[at] = -1
+		gone := func(n *planNeedle) bool {
+			from, to := n.outside(f.unions[f.union[id]], f.empties[id])
+			if from == to {
+				return false
+			}
+			missing, known := p.literals[n]
+			if !known {
+				missing = f.literals().missing(n)
+				if p.literals == nil {
+					p.literals = map[*planNeedle][]int{}
+				}
+				p.literals[n] = missing
+			}
+			return missing[from]+gramSize <= to
+		}
+		for _, plan := range p.plans {
+			if plan.negative {
+				continue
+			}
+			all := plan.exact
+			for i := range plan.needles {
+				all = all && gone(&plan.needles[i])
+			}
+			for i := range plan.required {
+				all = all || gone(&plan.required[i])
+			}
+			if all {
+				p.excluded[at] = 1
+				break
+			}
+		}
+	}
+	return p.excluded[at] > 0
 }
 
 // noBare reports that no line without a template passes, by the grams of all of them.
@@ -113,7 +174,7 @@ func (v *planView) slot(i int) slotFacts {
 // values returns what the template's values hold, and whether one may be empty.
 func (v *planView) values() (mask byteMask, empty bool) {
 	if f := v.filter(); f != nil {
-		return f.union[v.id], f.empties[v.id]
+		return f.unions[f.union[v.id]], f.empties[v.id]
 	}
 	for _, k := range v.kinds {
 		f := k.facts()

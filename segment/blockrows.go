@@ -23,8 +23,10 @@ type blockReader struct {
 	fallback []*ChunkRef
 	lines    []*lines
 	metadata *blockMetadata
-	single   bool // few lines will be asked for
-	damaged  bool // a line could not be put together: none is any more
+	pipeline *Pipeline   // that what is loaded goes through
+	row      PipelineRow // of pipeline
+	single   bool        // few lines will be asked for
+	damaged  bool        // a line could not be put together: none is any more
 }
 
 // reader prepares the reading of rows, and reads their timestamps.

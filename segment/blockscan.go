@@ -46,8 +46,8 @@ func (b *Block) Select(ctx context.Context, q *Query) ([]Entry, error) {
 	return entries, nil
 }
 
-// selectLate is Select, but the lines of entries without a pipeline are left to their
-// source. What decides is read first: the directory, the templates and columns that the
+// selectLate is Select, but the lines of entries are left to their source, unless the
+// pipeline needed them. What decides is read first: the directory, the templates and columns that the
 // line filters need, the timestamps.
 func (b *Block) selectLate(ctx context.Context, q *Query) ([]Entry, error) {
 	runs := b.runs(q, q.MatchesStream)
@@ -67,25 +67,37 @@ func (b *Block) selectLate(ctx context.Context, q *Query) ([]Entry, error) {
 		return nil, err
 	}
 	if q.Pipeline != nil {
-		return b.selectRows(ctx, q, r, runs, offsets)
+		return b.selectRows(ctx, q, r, match, runs, offsets)
 	}
 	first := firstRows{q: q, times: r.times, offsets: offsets}
-	err = match.each(runs, func(_ *BlockRun, row int) error {
+	add := func(_ *BlockRun, row int) error {
 		if t := r.times[row]; t >= q.Start && t < q.End {
 			first.add(uint32(row))
 		}
 		return nil
-	})
-	if err != nil {
+	}
+	if match.everything && q.Direction == Backward {
+		// Rows mostly follow each other in time: from their end fewer are kept in vain.
+		for _, run := range runs {
+			for row := run.FirstRow + run.Rows; row > run.FirstRow; row-- {
+				_ = add(run, int(row-1))
+			}
+		}
+	} else if err := match.each(runs, add); err != nil {
 		return nil, err
 	}
+	return b.entries(q, r, &first, offsets), ctx.Err()
+}
+
+// entries returns the rows that were kept, without their lines.
+func (b *Block) entries(q *Query, r *blockReader, first *firstRows, offsets []uint64) []Entry {
 	rows := first.result()
 	r.single = q.Limit > 0 || len(rows) < int(b.Meta.Rows)/16
 	entries := make([]Entry, len(rows))
 	for i, row := range rows {
 		entries[i] = Entry{Timestamp: r.times[row], Stream: b.streamOf(row), Offset: offsets[row], source: r, row: row}
 	}
-	return entries, ctx.Err()
+	return entries
 }
 
 // streamOf returns the stream of a row.
@@ -123,22 +135,62 @@ func (f *firstRows) after(a, b int64) bool {
 	return a > b
 }
 
-func (f *firstRows) cut() {
-	slices.SortFunc(f.rows, func(a, b uint32) int {
-		switch x, y := f.times[a], f.times[b]; {
-		case x == y && (f.offsets[a] < f.offsets[b]) == (f.q.Direction == Forward), x != y && f.after(y, x):
-			return -1
-		}
-		return 1
-	})
-	if l := f.q.Limit; l > 0 && len(f.rows) >= l {
-		f.rows = f.rows[:l]
-		f.full, f.last = true, f.times[f.rows[l-1]]
+// compare orders rows as the query wants them.
+func (f *firstRows) compare(a, b uint32) int {
+	switch x, y := f.times[a], f.times[b]; {
+	case a == b:
+		return 0
+	case x == y && (f.offsets[a] < f.offsets[b]) == (f.q.Direction == Forward), x != y && f.after(y, x):
+		return -1
 	}
+	return 1
 }
 
+// cut drops the rows that are too many. What is kept is in no order.
+func (f *firstRows) cut() {
+	l := f.q.Limit
+	if l <= 0 || len(f.rows) < l {
+		return
+	}
+	// Quickselect: the side of a pivot that row l-1 is on is divided again.
+	rows, k := f.rows, l-1
+	for tries := 0; len(rows) > 1; tries++ {
+		if tries > 64 { // the pivots were poor
+			slices.SortFunc(rows, f.compare)
+			break
+		}
+		pivot := rows[len(rows)/2]
+		i, j := 0, len(rows)-1
+		for i <= j {
+			for f.compare(rows[i], pivot) < 0 {
+				i++
+			}
+			for f.compare(rows[j], pivot) > 0 {
+				j--
+			}
+			if i <= j {
+				rows[i], rows[j] = rows[j], rows[i]
+				i++
+				j--
+			}
+		}
+		switch {
+		case k <= j:
+			rows = rows[:j+1]
+		case k >= i:
+			rows, k = rows[i:], k-i
+		default:
+			rows = nil // between the sides: it is the pivot
+		}
+	}
+	f.full, f.last = true, f.times[f.rows[l-1]]
+	f.rows = f.rows[:l]
+}
+
+// result returns the rows in the query's order.
 func (f *firstRows) result() []uint32 {
 	f.cut()
+	slices.SortFunc(f.rows, f.compare)
 	return f.rows
 }
 
@@ -156,6 +208,10 @@ func (r *blockReader) load(e *Entry) error {
 		return err
 	}
 	e.Line, e.source = line, nil
+	if r.pipeline != nil { // of a block without metadata
+		r.pipeline.Run(&r.row, e.Stream, nil, line)
+		e.Parsed = r.row.Parsed()
+	}
 	if r.block.Meta.find(ChunkMetadata) == nil {
 		return nil
 	}

@@ -25,9 +25,8 @@ const (
 
 // A filterBuilder gathers what a segment's filters say, from its blocks.
 type filterBuilder struct {
-	blocks    []*Block
-	templates []*Template
-	slots     [][]slotBuild
+	blocks []*Block
+	slots  [][]slotBuild // by template and slot
 
 	bare, dicts, texts *gramFilter
 }
@@ -65,10 +64,7 @@ const (
 // buildFilters decodes what is needed of the blocks of a segment, which all use the same
 // templates.
 func buildFilters(blocks []*Block, templates []*Template, fileSize uint64) (*segmentFilter, []*fuseFilter, error) {
-	b := &filterBuilder{blocks: blocks, templates: templates, slots: make([][]slotBuild, len(templates)), bare: newGrams(), dicts: newGrams(), texts: newGrams()}
-	for i, t := range templates {
-		b.slots[i] = make([]slotBuild, t.slots())
-	}
+	b := newFilterBuilder(blocks, templates)
 	for _, block := range blocks {
 		if err := b.block(block); err != nil {
 			return nil, nil, err
@@ -88,6 +84,14 @@ func buildFilters(blocks []*Block, templates []*Template, fileSize uint64) (*seg
 	f.index(templates)
 	parts, err := b.parts(keys)
 	return f, parts, err
+}
+
+func newFilterBuilder(blocks []*Block, templates []*Template) *filterBuilder {
+	b := &filterBuilder{blocks: blocks, slots: make([][]slotBuild, len(templates)), bare: newGrams(), dicts: newGrams(), texts: newGrams()}
+	for i, t := range templates {
+		b.slots[i] = make([]slotBuild, t.slots())
+	}
+	return b
 }
 
 // parts makes the filters of values, of about partKeys keys each. The keys of some parts at

@@ -86,6 +86,17 @@ func (g *gramFilter) shrink() *gramFilter {
 	return &gramFilter{bits: small}
 }
 
+// within reports whether a filter of no more bits, made from this one's grams and perhaps
+// others, holds all of them.
+func (g *gramFilter) within(smaller *gramFilter) bool {
+	for i, b := range g.bits {
+		if b&^smaller.bits[i%len(smaller.bits)] != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 func parseGrams(b []byte) (*gramFilter, error) {
 	if len(b) == 0 {
 		return nil, errors.New("filter of grams without a bit")

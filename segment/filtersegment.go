@@ -117,16 +117,22 @@ func (f *segmentFilter) hasValue(key uint64) (bool, error) {
 	if len(f.parts) == 0 {
 		return true, nil
 	}
-	ref := &f.parts[partOf(key, len(f.parts))]
+	part, err := f.part(partOf(key, len(f.parts)))
+	return err == nil && part.has(key), err
+}
+
+// part reads a part of the filter of values.
+func (f *segmentFilter) part(i int) (*fuseFilter, error) {
+	ref := &f.parts[i]
 	raw, err := f.file.read(ref, 0)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	part, err := parseFuse(raw)
 	if err != nil {
-		return false, f.file.damage(ref, err)
+		return nil, f.file.damage(ref, err)
 	}
-	return part.has(key), nil
+	return part, nil
 }
 
 // append appends FILTERS; parts are relative to base, where the file's first stands.

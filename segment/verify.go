@@ -53,6 +53,12 @@ func Verify(fsys vfs.FS, path string) (*Report, error) {
 			report.Faults = append(report.Faults, err)
 		}
 	}
+	// What a damaged block holds cannot be compared.
+	if len(report.Faults) == 0 {
+		if err := s.checkFilter(); err != nil {
+			report.Faults = append(report.Faults, err)
+		}
+	}
 	return report, nil
 }
 

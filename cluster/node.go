@@ -29,6 +29,7 @@ type Node struct {
 	route    Route
 	floor    *shard.Floor
 	encoders *shard.Encoders
+	workers  *workers
 	replicas map[uint32]*replica // fixed after Open
 	metrics  *metrics
 
@@ -48,7 +49,7 @@ type Node struct {
 // the others up: Status tells of it.
 func Open(ctx context.Context, o Options) (*Node, error) {
 	o = o.withDefaults()
-	n := &Node{o: o, boot: newUUID(), began: time.Now(), replicas: map[uint32]*replica{}, done: make(chan struct{})}
+	n := &Node{o: o, boot: newUUID(), began: time.Now(), replicas: map[uint32]*replica{}, workers: newWorkers(runtime.GOMAXPROCS(0)), done: make(chan struct{})}
 	n.frames.New = func() any { return &segment.FrameEncoder{} }
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())

@@ -47,9 +47,18 @@ func (n *Node) eachShard(ctx context.Context, q *segment.Query, f func(ctx conte
 	return group.Wait()
 }
 
+// parallel returns the scan's query as the node's workers serve it: one unit of a shard is
+// one piece of work, and all queries together have as many in work as the node has
+// workers.
+func (n *Node) parallel(scan *logql.Scan) *segment.Query {
+	q := scan.Query
+	q.Workers = n.workers
+	return &q
+}
+
 // Entries implements logql.Source.
 func (n *Node) Entries(ctx context.Context, scan *logql.Scan) (segment.Iterator, error) {
-	q := &scan.Query
+	q := n.parallel(scan)
 	iterators := make([]segment.Iterator, len(n.replicas))
 	closeAll := func() {
 		for _, it := range iterators {
@@ -97,9 +106,10 @@ func (n *Node) Partial(ctx context.Context, scan *logql.Scan) (*segment.Partial,
 		return nil, err
 	}
 	partials := make([]*segment.Partial, len(n.replicas))
-	err := n.eachShard(ctx, &scan.Query, func(ctx context.Context, i int, s *shard.Shard) error {
+	q := n.parallel(scan)
+	err := n.eachShard(ctx, q, func(ctx context.Context, i int, s *shard.Shard) error {
 		p := segment.NewPartial(scan.Aggregation)
-		if err := s.Aggregate(ctx, &scan.Query, scan.Aggregation, p); err != nil {
+		if err := s.Aggregate(ctx, q, scan.Aggregation, p); err != nil {
 			return err
 		}
 		partials[i] = p

@@ -17,9 +17,10 @@ type Block struct {
 // A blockFile is what the blocks of one file have in common.
 type blockFile struct {
 	chunks    chunkReader
-	streams   []*Stream   // by reference
-	templates []*Template // by number
-	folds     []*fold     // by number
+	streams   []*Stream      // by reference
+	templates []*Template    // by number
+	folds     []*fold        // by number
+	filter    *segmentFilter // nil: there is none
 }
 
 // Stream returns the stream of a run.

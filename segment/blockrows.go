@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // A blockReader gives the lines of a block's rows. What it needs is read when it is
@@ -12,6 +13,7 @@ type blockReader struct {
 	block   *Block
 	times   []int64
 	ids     []uint16 // template of each row; nil: all rows are stored as they are
+	hasIDs  bool     // ids are read
 	columns *blockColumns
 	ranks   []uint32 // of each row among the rows of its template, or among those without one
 	// byTemplate is the rows template by template; firstOf where those of one begin in it.
@@ -21,8 +23,10 @@ type blockReader struct {
 	fallback []*ChunkRef
 	lines    []*lines
 	metadata *blockMetadata
-	single   bool // few lines will be asked for
-	damaged  bool // a line could not be put together: none is any more
+	pipeline *Pipeline   // that what is loaded goes through
+	row      PipelineRow // of pipeline
+	single   bool        // few lines will be asked for
+	damaged  bool        // a line could not be put together: none is any more
 }
 
 // reader prepares the reading of rows, and reads their timestamps.
@@ -51,17 +55,43 @@ func (b *Block) lazyReader() *blockReader {
 	return r
 }
 
-// rank reads the template of each row and counts the rows of each template.
-func (r *blockReader) rank() error {
-	if r.ranks != nil {
+// loadIDs reads the template of each row, and compares how many rows each has with the
+// directory.
+func (r *blockReader) loadIDs() error {
+	if r.hasIDs {
 		return nil
 	}
 	var err error
 	if r.ids, err = r.block.templateIDs(); err != nil {
 		return err
 	}
-	n := int(r.block.Meta.Rows)
-	ranks := make([]uint32, n)
+	used := r.block.Meta.Templates
+	counts := make([]uint32, len(used))
+	for _, id := range r.ids {
+		if int(id) < len(counts) {
+			counts[id]++
+		} else if id != fallbackID {
+			return r.block.damage(ChunkTemplateIDs, fmt.Errorf("template %d of %d", id, len(counts)))
+		}
+	}
+	for i := range counts {
+		if r.ids != nil && counts[i] != used[i].Rows {
+			return r.block.damage(ChunkTemplateIDs, fmt.Errorf("%d rows of template %d, want %d", counts[i], i, used[i].Rows))
+		}
+	}
+	r.hasIDs = true
+	return nil
+}
+
+// rank numbers the rows of each template, and those without one.
+func (r *blockReader) rank() error {
+	if r.ranks != nil {
+		return nil
+	}
+	if err := r.loadIDs(); err != nil {
+		return err
+	}
+	ranks := make([]uint32, r.block.Meta.Rows)
 	if r.ids == nil {
 		for i := range ranks {
 			ranks[i] = uint32(i)
@@ -69,8 +99,7 @@ func (r *blockReader) rank() error {
 		r.ranks = ranks
 		return nil
 	}
-	used := r.block.Meta.Templates
-	counts := make([]uint32, len(used))
+	counts := make([]uint32, len(r.block.Meta.Templates))
 	bare := uint32(0)
 	for i, id := range r.ids {
 		if id == fallbackID {
@@ -78,16 +107,8 @@ func (r *blockReader) rank() error {
 			bare++
 			continue
 		}
-		if int(id) >= len(counts) {
-			return r.block.damage(ChunkTemplateIDs, fmt.Errorf("template %d of %d", id, len(counts)))
-		}
 		ranks[i] = counts[id]
 		counts[id]++
-	}
-	for i := range counts {
-		if counts[i] != used[i].Rows {
-			return r.block.damage(ChunkTemplateIDs, fmt.Errorf("%d rows of template %d, want %d", counts[i], i, used[i].Rows))
-		}
 	}
 	r.ranks = ranks
 	return nil
@@ -95,8 +116,16 @@ func (r *blockReader) rank() error {
 
 // open reads the directory of the columns too.
 func (r *blockReader) open() error {
-	if err := r.rank(); err != nil || r.ids == nil || r.columns != nil {
+	if err := r.rank(); err != nil || r.ids == nil {
 		return err
+	}
+	return r.openColumns()
+}
+
+// openColumns reads the directory of the columns of a block that has templates.
+func (r *blockReader) openColumns() error {
+	if r.columns != nil {
+		return nil
 	}
 	var err error
 	if r.columns, err = r.block.columns(); err != nil {
@@ -109,7 +138,7 @@ func (r *blockReader) open() error {
 	return nil
 }
 
-// rowsOf returns the rows of a template, by rank.
+// rowsOf returns the rows of a template, by rank. The ids must be loaded.
 func (r *blockReader) rowsOf(local int) []uint32 {
 	if r.byTemplate == nil {
 		at := uint32(0)
@@ -119,9 +148,11 @@ func (r *blockReader) rowsOf(local int) []uint32 {
 			at += u.Rows
 		}
 		r.byTemplate = make([]uint32, at)
+		next := slices.Clone(r.firstOf)
 		for row, id := range r.ids {
 			if id != fallbackID {
-				r.byTemplate[r.firstOf[id]+r.ranks[row]] = uint32(row)
+				r.byTemplate[next[id]] = uint32(row)
+				next[id]++
 			}
 		}
 	}

@@ -46,8 +46,8 @@ func (b *Block) Select(ctx context.Context, q *Query) ([]Entry, error) {
 	return entries, nil
 }
 
-// selectLate is Select, but the lines of entries without a pipeline are left to their
-// source. What decides is read first: the directory, the templates and columns that the
+// selectLate is Select, but the lines of entries are left to their source, unless the
+// pipeline needed them. What decides is read first: the directory, the templates and columns that the
 // line filters need, the timestamps.
 func (b *Block) selectLate(ctx context.Context, q *Query) ([]Entry, error) {
 	runs := b.runs(q, q.MatchesStream)
@@ -67,28 +67,37 @@ func (b *Block) selectLate(ctx context.Context, q *Query) ([]Entry, error) {
 		return nil, err
 	}
 	if q.Pipeline != nil {
-		return b.selectRows(ctx, q, r, runs, offsets)
-	}
-	if !match.everything {
-		if err := r.rank(); err != nil {
-			return nil, err
-		}
+		return b.selectRows(ctx, q, r, match, runs, offsets)
 	}
 	first := firstRows{q: q, times: r.times, offsets: offsets}
-	for _, run := range runs {
-		for row := run.FirstRow; row < run.FirstRow+run.Rows; row++ {
-			if t := r.times[row]; t >= q.Start && t < q.End && match.keeps(int(row)) {
-				first.add(row)
+	add := func(_ *BlockRun, row int) error {
+		if t := r.times[row]; t >= q.Start && t < q.End {
+			first.add(uint32(row))
+		}
+		return nil
+	}
+	if match.everything && q.Direction == Backward {
+		// Rows mostly follow each other in time: from their end fewer are kept in vain.
+		for _, run := range runs {
+			for row := run.FirstRow + run.Rows; row > run.FirstRow; row-- {
+				_ = add(run, int(row-1))
 			}
 		}
+	} else if err := match.each(runs, add); err != nil {
+		return nil, err
 	}
+	return b.entries(q, r, &first, offsets), ctx.Err()
+}
+
+// entries returns the rows that were kept, without their lines.
+func (b *Block) entries(q *Query, r *blockReader, first *firstRows, offsets []uint64) []Entry {
 	rows := first.result()
 	r.single = q.Limit > 0 || len(rows) < int(b.Meta.Rows)/16
 	entries := make([]Entry, len(rows))
 	for i, row := range rows {
 		entries[i] = Entry{Timestamp: r.times[row], Stream: b.streamOf(row), Offset: offsets[row], source: r, row: row}
 	}
-	return entries, ctx.Err()
+	return entries
 }
 
 // streamOf returns the stream of a row.
@@ -126,22 +135,62 @@ func (f *firstRows) after(a, b int64) bool {
 	return a > b
 }
 
-func (f *firstRows) cut() {
-	slices.SortFunc(f.rows, func(a, b uint32) int {
-		switch x, y := f.times[a], f.times[b]; {
-		case x == y && (f.offsets[a] < f.offsets[b]) == (f.q.Direction == Forward), x != y && f.after(y, x):
-			return -1
-		}
-		return 1
-	})
-	if l := f.q.Limit; l > 0 && len(f.rows) >= l {
-		f.rows = f.rows[:l]
-		f.full, f.last = true, f.times[f.rows[l-1]]
+// compare orders rows as the query wants them.
+func (f *firstRows) compare(a, b uint32) int {
+	switch x, y := f.times[a], f.times[b]; {
+	case a == b:
+		return 0
+	case x == y && (f.offsets[a] < f.offsets[b]) == (f.q.Direction == Forward), x != y && f.after(y, x):
+		return -1
 	}
+	return 1
 }
 
+// cut drops the rows that are too many. What is kept is in no order.
+func (f *firstRows) cut() {
+	l := f.q.Limit
+	if l <= 0 || len(f.rows) < l {
+		return
+	}
+	// Quickselect: the side of a pivot that row l-1 is on is divided again.
+	rows, k := f.rows, l-1
+	for tries := 0; len(rows) > 1; tries++ {
+		if tries > 64 { // the pivots were poor
+			slices.SortFunc(rows, f.compare)
+			break
+		}
+		pivot := rows[len(rows)/2]
+		i, j := 0, len(rows)-1
+		for i <= j {
+			for f.compare(rows[i], pivot) < 0 {
+				i++
+			}
+			for f.compare(rows[j], pivot) > 0 {
+				j--
+			}
+			if i <= j {
+				rows[i], rows[j] = rows[j], rows[i]
+				i++
+				j--
+			}
+		}
+		switch {
+		case k <= j:
+			rows = rows[:j+1]
+		case k >= i:
+			rows, k = rows[i:], k-i
+		default:
+			rows = nil // between the sides: it is the pivot
+		}
+	}
+	f.full, f.last = true, f.times[f.rows[l-1]]
+	f.rows = f.rows[:l]
+}
+
+// result returns the rows in the query's order.
 func (f *firstRows) result() []uint32 {
 	f.cut()
+	slices.SortFunc(f.rows, f.compare)
 	return f.rows
 }
 
@@ -159,6 +208,10 @@ func (r *blockReader) load(e *Entry) error {
 		return err
 	}
 	e.Line, e.source = line, nil
+	if r.pipeline != nil { // of a block without metadata
+		r.pipeline.Run(&r.row, e.Stream, nil, line)
+		e.Parsed = r.row.Parsed()
+	}
 	if r.block.Meta.find(ChunkMetadata) == nil {
 		return nil
 	}
@@ -198,56 +251,74 @@ func (r *blockReader) eachRow(ctx context.Context, q *Query, runs []*BlockRun, f
 	if err != nil || match.nothing {
 		return err
 	}
-	if !match.everything {
-		if err := r.rank(); err != nil {
-			return err
-		}
-	}
+	return r.eachMatch(ctx, q, match, runs, f)
+}
+
+// eachMatch is eachRow of runs that were matched.
+func (r *blockReader) eachMatch(ctx context.Context, q *Query, match *blockMatch, runs []*BlockRun, f func(run *BlockRun, row int) error) error {
 	if err := r.loadTimes(); err != nil {
 		return err
 	}
-	for _, run := range runs {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		for row := int(run.FirstRow); row < int(run.FirstRow+run.Rows); row++ {
-			if t := r.times[row]; t >= q.Start && t < q.End && match.keeps(row) {
-				if err := f(run, row); err != nil {
-					return err
-				}
+	var last *BlockRun
+	return match.each(runs, func(run *BlockRun, row int) error {
+		if run != last {
+			if err := ctx.Err(); err != nil {
+				return err
 			}
+			last = run
 		}
-	}
-	return nil
+		if t := r.times[row]; t >= q.Start && t < q.End {
+			return f(run, row)
+		}
+		return nil
+	})
 }
 
 // countRuns takes out the runs that lie in one window as a whole: of them the filtered
-// rows are counted without their timestamps.
-func (r *blockReader) countRuns(ctx context.Context, q *Query, runs []*BlockRun, s *sums) ([]*BlockRun, error) {
-	match, err := r.match(ctx, q.lines(), runs)
-	if err != nil || match.nothing {
-		return nil, err
-	}
-	if err := r.rank(); err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(runs, func(run *BlockRun) bool {
-		lo, hi := s.a.Span(run.MinTimestamp)
+// rows are counted without their timestamps. What is left is for match.each.
+func (r *blockReader) countRuns(q *Query, match *blockMatch, runs []*BlockRun, s *sums) ([]*BlockRun, error) {
+	whole := func(run *BlockRun) (lo, hi int, ok bool) {
+		lo, hi = s.a.Span(run.MinTimestamp)
 		lo2, hi2 := s.a.Span(run.MaxTimestamp)
-		if !q.covers(run.MinTimestamp, run.MaxTimestamp) || lo != lo2 || hi != hi2 {
-			return false
+		return lo, hi, q.covers(run.MinTimestamp, run.MaxTimestamp) && lo == lo2 && hi == hi2
+	}
+	meta := r.block.Meta
+	lo, hi := s.a.Span(meta.MinTimestamp)
+	lo2, hi2 := s.a.Span(meta.MaxTimestamp)
+	if g := &s.a.Grouping; !g.Without && len(g.Names) == 0 && len(runs) == len(meta.Runs) &&
+		q.covers(meta.MinTimestamp, meta.MaxTimestamp) && lo == lo2 && hi == hi2 {
+		// All rows of the block make one series: which run they are in does not matter.
+		if n := match.count(); n > 0 {
+			s.add(r.block.Stream(runs[0]), lo, hi, n, n)
 		}
-		n := uint64(0)
-		for row := int(run.FirstRow); row < int(run.FirstRow+run.Rows); row++ {
-			if match.keeps(row) {
-				n++
-			}
+		return nil, nil
+	}
+	var counted, rest []*BlockRun
+	for _, run := range runs {
+		if _, _, ok := whole(run); ok {
+			counted = append(counted, run)
+		} else {
+			rest = append(rest, run)
 		}
+	}
+	var last *BlockRun
+	n := uint64(0)
+	add := func() {
 		if n > 0 {
-			s.add(r.block.Stream(run), lo, hi, n, n)
+			lo, hi, _ := whole(last)
+			s.add(r.block.Stream(last), lo, hi, n, n)
 		}
-		return true
-	}), nil
+	}
+	err := match.each(counted, func(run *BlockRun, _ int) error {
+		if run != last {
+			add()
+			last, n = run, 0
+		}
+		n++
+		return nil
+	})
+	add()
+	return rest, err
 }
 
 // Aggregate implements Unit. Without line filters it answers from the directory where
@@ -288,13 +359,16 @@ func (b *Block) sum(ctx context.Context, q *Query, runs []*BlockRun, s *sums) er
 	}
 	r := b.lazyReader()
 	if s.a.Measure == MeasureCount {
-		var err error
+		match, err := r.match(ctx, q.lines(), runs)
+		if err != nil || match.nothing {
+			return err
+		}
 		if len(q.Filters) > 0 {
-			if runs, err = r.countRuns(ctx, q, runs, s); err != nil || len(runs) == 0 {
+			if runs, err = r.countRuns(q, match, runs, s); err != nil || len(runs) == 0 {
 				return err
 			}
 		}
-		return r.eachRow(ctx, q, runs, func(run *BlockRun, row int) error {
+		return r.eachMatch(ctx, q, match, runs, func(run *BlockRun, row int) error {
 			s.entry(b.Stream(run), r.times[row], 1)
 			return nil
 		})

@@ -154,6 +154,7 @@ func (w *columnWriter) putIDs(ids []uint32, count int) {
 
 // A foldUse is a fold as one template's rows in a block use it.
 type foldUse struct {
+	number   int
 	fold     *fold
 	variants column // its ids are those of variants
 }
@@ -179,7 +180,7 @@ func (c *blockColumns) parseFoldUse(r *reader, t *blockTemplate, template uint32
 	if f.template != template {
 		return nil, fmt.Errorf("fold %d is of template %d, want %d", number, f.template, template)
 	}
-	u := &foldUse{fold: f}
+	u := &foldUse{number: int(number), fold: f}
 	count := int(r.uvarint(uint64(f.variants)))
 	u.variants = column{encoding: columnDict, rows: t.rows, at: *at}
 	if err := u.variants.parseIDs(r, t.rows, count, nil, at); err != nil {

@@ -13,6 +13,8 @@ const (
 
 	requiredFolds = 1 << 0        // DICT, and templates in COLUMNS that refer to it
 	requiredKnown = requiredFolds // required feature bits that this version reads
+
+	optionalFilters = 1 // optional feature bit: there is FILTERS
 )
 
 const (
@@ -64,7 +66,7 @@ const (
 	ChunkTemplates         ChunkKind = 33 // TEMPLATES: what lines have in common
 	ChunkMetadataTemplates ChunkKind = 34 // METATEMPLATES, reserved
 	ChunkDictionary        ChunkKind = 35 // DICT, reserved
-	ChunkFilters           ChunkKind = 36 // FILTERS, reserved
+	ChunkFilters           ChunkKind = 36 // FILTERS: what no value is, and parts of the filter of values
 	ChunkIndex             ChunkKind = 37 // INDEX: the directory of the blocks
 	ChunkOpenBlock         ChunkKind = 38 // only in open-N.aux: one block's directory and additions
 )

@@ -334,6 +334,10 @@ func describeSegment(t testing.TB, b []byte) string {
 	if s.end.Extents[extentDictionary] != (Extent{}) {
 		a.chunk(t, func(a *annotator, _ ChunkKind) { describeFolds(a) })
 	}
+	for range s.Blocks[0].file.filter.parts {
+		a.chunk(t, func(a *annotator, _ ChunkKind) { describeValues(a) })
+	}
+	a.chunk(t, func(a *annotator, _ ChunkKind) { describeFilters(a) })
 	a.chunk(t, func(a *annotator, _ ChunkKind) {
 		for range a.varints(1, false, "blocks")[0] {
 			describeDirectory(a)
@@ -407,6 +411,30 @@ func describeChunk(t testing.TB, a *annotator, kind ChunkKind, block *Block, ref
 		describeMetadata(a, int(ref.Rows))
 	default:
 		t.Fatalf("chunk %s", kind)
+	}
+}
+
+// describeValues is a part of the filter of values.
+func describeValues(a *annotator) {
+	a.field(8, "seed")
+	size := a.number(4, "places in a segment")
+	segments := a.number(4, "segments less two")
+	a.field(int((segments+2)*size), "fingerprints")
+}
+
+func describeFilters(a *annotator) {
+	for range a.varints(1, false, "sets of bytes")[0] {
+		a.field(16, "set")
+	}
+	slots := int(a.varints(1, false, "slots")[0])
+	a.varints(slots, false, "sets")
+	a.varints(slots, false, "shortest values")
+	a.varints(slots, false, "longest, less the shortest")
+	a.varints(slots, false, "1 listed, 2 grams")
+	grams := a.varints(1, false, "bytes of the filter of grams")[0]
+	a.field(int(grams), "grams")
+	for range a.varints(1, false, "parts of the filter of values")[0] {
+		a.varints(3, false, "position behind the first, stored, raw")
 	}
 }
 

@@ -72,10 +72,19 @@ func (s *Segment) inspect() (*Inspection, error) {
 		}
 		in.Blocks = append(in.Blocks, block)
 	}
+	if f := s.Blocks[0].file.filter; f != nil {
+		for _, ref := range f.parts {
+			h, err := chunks.header(ref.Kind, ref.Offset)
+			if err != nil {
+				return nil, err
+			}
+			in.Tables = append(in.Tables, InspectedChunk{ref, h.codec})
+		}
+	}
 	for _, t := range []struct {
 		extent int
 		kind   ChunkKind
-	}{{extentStreams, ChunkStreams}, {extentTemplates, ChunkTemplates}, {extentIndex, ChunkIndex}} {
+	}{{extentStreams, ChunkStreams}, {extentTemplates, ChunkTemplates}, {extentFilters, ChunkFilters}, {extentIndex, ChunkIndex}} {
 		if s.end.Extents[t.extent] == (Extent{}) {
 			continue
 		}

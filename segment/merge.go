@@ -18,10 +18,11 @@ const entrySize = 96
 // SelectUnits returns the entries of units, which are of one shard, in the order of q's
 // direction. A unit is read when the first of its entries may be the next, and its
 // memory is given up with the last: with units that follow each other in time, few are
-// open at once. release is called once, at Close.
+// open at once. While those that were read hold nothing, twice as many are read at a time,
+// up to the number of q's Workers. release is called once, at Close.
 func SelectUnits(ctx context.Context, shard uint32, units []Unit, q *Query, release func()) Iterator {
-	q = q.forOneGoroutine()
-	it := &unitIterator{ctx: ctx, q: q, shard: shard, release: release}
+	q = q.searching()
+	it := &unitIterator{ctx: ctx, q: q, shard: shard, release: release, wave: 1}
 	for _, u := range units {
 		if q.overlaps(u.Bounds()) {
 			it.pending = append(it.pending, u)
@@ -50,6 +51,7 @@ type unitIterator struct {
 	current Entry
 	sent    int
 	held    int // bytes of the entries in open, about
+	wave    int // how many units are read at once when none is open
 	err     error
 	release func()
 }
@@ -67,10 +69,12 @@ func (it *unitIterator) Next() bool {
 	if it.err != nil || it.q.Limit > 0 && it.sent >= it.q.Limit {
 		return false
 	}
-	for len(it.pending) > 0 && it.mustOpen(it.pending[len(it.pending)-1]) {
-		u := it.pending[len(it.pending)-1]
-		it.pending = it.pending[:len(it.pending)-1]
-		if it.err = it.openUnit(u); it.err != nil {
+	for {
+		units := it.due()
+		if len(units) == 0 {
+			break
+		}
+		if it.err = it.openUnits(units); it.err != nil {
 			return false
 		}
 	}
@@ -118,35 +122,58 @@ func (it *unitIterator) mustOpen(u Unit) bool {
 	return reach >= next
 }
 
-func (it *unitIterator) openUnit(u Unit) error {
-	if err := it.ctx.Err(); err != nil {
-		return err
+// due takes the units from pending that must be opened next.
+func (it *unitIterator) due() []Unit {
+	most := it.q.width()
+	if len(it.open.lists) == 0 {
+		most, it.wave = it.wave, min(2*it.wave, most)
 	}
-	var entries []Entry
-	var err error
-	if b, ok := u.(*Block); ok {
-		entries, err = b.selectLate(it.ctx, it.q)
-	} else {
-		entries, err = u.Select(it.ctx, it.q)
+	n := 0
+	for n < min(most, len(it.pending)) && it.mustOpen(it.pending[len(it.pending)-1-n]) {
+		n++
 	}
-	if err != nil {
+	rest := len(it.pending) - n
+	units := slices.Clone(it.pending[rest:])
+	clear(it.pending[rest:])
+	it.pending = it.pending[:rest]
+	slices.Reverse(units)
+	return units
+}
+
+// openUnits reads units, side by side.
+func (it *unitIterator) openUnits(units []Unit) error {
+	lists := make([][]Entry, len(units))
+	err := it.q.each(it.ctx, len(units), func(i int) (err error) {
+		if err = it.ctx.Err(); err != nil {
+			return err
+		}
+		if b, ok := units[i].(*Block); ok {
+			lists[i], err = b.selectLate(it.ctx, it.q)
+		} else {
+			lists[i], err = units[i].Select(it.ctx, it.q)
+		}
 		if errors.Is(err, ErrCorrupt) {
-			return it.q.Damaged(err)
+			lists[i], err = nil, it.q.Damaged(err)
 		}
 		return err
-	}
-	if len(entries) == 0 {
-		return nil
-	}
-	for i := range entries {
-		entries[i].Shard = it.shard
-		it.held += entries[i].size()
-	}
-	if it.held > selectBudget {
-		return fmt.Errorf("%w: more than %d MiB of lines that overlap in time: ask for a shorter time range, fewer streams, or with a limit", ErrTooLarge, selectBudget>>20)
+	})
+	if err != nil {
+		return err
 	}
 	it.open.q = it.q
-	heap.Push(&it.open, entries)
+	for _, entries := range lists {
+		if len(entries) == 0 {
+			continue
+		}
+		for i := range entries {
+			entries[i].Shard = it.shard
+			it.held += entries[i].size()
+		}
+		if it.held > selectBudget {
+			return fmt.Errorf("%w: more than %d MiB of lines that overlap in time: ask for a shorter time range, fewer streams, or with a limit", ErrTooLarge, selectBudget>>20)
+		}
+		heap.Push(&it.open, entries)
+	}
 	return nil
 }
 
@@ -252,34 +279,4 @@ func (m *mergeIterator) Close() error {
 	}
 	m.all, m.heap = nil, nil
 	return errors.Join(errs...)
-}
-
-// AggregateUnits adds the entries of units that q asks for to p.
-func AggregateUnits(ctx context.Context, units []Unit, q *Query, a *Aggregation, p *Partial) error {
-	q = q.forOneGoroutine()
-	s := newSums(q, a, p)
-	for _, u := range units {
-		if !q.overlaps(u.Bounds()) {
-			continue
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		var err error
-		switch u := u.(type) {
-		case *Block:
-			err = u.aggregate(ctx, q, s)
-		case *FrameUnit:
-			err = u.aggregate(ctx, q, s)
-		default:
-			err = u.Aggregate(ctx, q, a, p)
-		}
-		if errors.Is(err, ErrCorrupt) {
-			err = q.Damaged(err)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

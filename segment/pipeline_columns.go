@@ -2,7 +2,9 @@ package segment
 
 import (
 	"bytes"
+	"errors"
 	"strconv"
+	"strings"
 	"unsafe"
 
 	"github.com/logcluster/logcluster/segment/field"
@@ -130,7 +132,8 @@ func markedSlot(value string) (int, bool) {
 
 // plain reports whether all values of a column are right by themselves in a line of the
 // template, and stand there as they are.
-func (c *blockColumns) plain(t *blockTemplate, slot int) (bool, error) {
+func (c *blockColumns) plain(local int, slot int) (bool, error) {
+	t := &c.templates[local]
 	col, kind := &t.columns[slot], t.template.kinds[slot]
 	json := t.template.kind == templateJSON
 	check := func(v []byte) bool {
@@ -170,6 +173,10 @@ func (c *blockColumns) plain(t *blockTemplate, slot int) (bool, error) {
 	}
 	if kind != slotQuoted && json {
 		return false, nil
+	}
+	if f := c.block.file.filter; f != nil && kind == slotQuoted &&
+		f.slot(c.block.Meta.Templates[local].ID, slot).mask.without(plainMask).empty() {
+		return true, nil
 	}
 	if err := c.load(t, col); err != nil {
 		return false, err
@@ -269,7 +276,7 @@ func (r *blockReader) fieldReader(p *Pipeline, local int, known map[*Template]*f
 		return nil, err
 	}
 	for slot := range t.columns {
-		if ok, err := r.columns.plain(t, slot); !ok || err != nil {
+		if ok, err := r.columns.plain(local, slot); !ok || err != nil {
 			return nil, err
 		}
 	}
@@ -406,6 +413,61 @@ func (c *columnSum) put(o outcome, lo, hi int, ts int64, rows uint64) {
 	}
 }
 
+// wholeBlock adds all rows of a block that lies in one window, if columns can answer for
+// each and it does not matter which stream a row is of. If not, it adds nothing.
+func (c *columnSum) wholeBlock(q *Query, runs []*BlockRun) (done bool, err error) {
+	meta := c.r.block.Meta
+	lo, hi := c.a.Span(meta.MinTimestamp)
+	lo2, hi2 := c.a.Span(meta.MaxTimestamp)
+	if len(runs) != len(meta.Runs) || !q.covers(meta.MinTimestamp, meta.MaxTimestamp) || lo != lo2 || hi != hi2 ||
+		c.a.Measure == MeasureFirst || c.a.Measure == MeasureLast || c.r.bareRows() > 0 || c.a.Grouping.Without {
+		return false, nil
+	}
+	for _, run := range runs {
+		if !c.neutral(c.r.block.Stream(run)) {
+			return false, nil
+		}
+	}
+	for i := range meta.Templates {
+		f, err := c.reader(uint16(i))
+		if err != nil || f == nil || f.combinations == 0 {
+			return false, err
+		}
+	}
+	if lo >= hi {
+		return true, nil
+	}
+	staged := len(c.staged)
+	c.begin(runs[0])
+	for i, u := range meta.Templates {
+		c.wholeTemplate(c.readers[i], 0, int(u.Rows), lo, hi)
+	}
+	var failed *PipelineError
+	if errors.As(c.err, &failed) { // it names the labels of the row, which only its run knows
+		c.staged, c.err = c.staged[:staged], nil
+		for _, f := range c.readers {
+			clear(f.outcomes)
+		}
+		c.run = nil
+		return false, nil
+	}
+	return true, c.err
+}
+
+// neutral reports whether no label of a stream has a name that the pipeline or the
+// grouping looks at, so that its rows fare as those of any other such stream.
+func (c *columnSum) neutral(s *Stream) bool {
+	for _, names := range [][]string{c.pipeline.names, c.a.Grouping.Names} {
+		for _, n := range names {
+			base, _ := strings.CutSuffix(n, extractedSuffix)
+			if s.Labels.Get(n) != "" || s.Labels.Get(base) != "" {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // wholeRun adds all rows of a run that lies in one window: of each template its rows one
 // behind the other, and of rows with the same values only their number.
 func (c *columnSum) wholeRun(run *BlockRun, lo, hi int) error {
@@ -449,6 +511,9 @@ func (c *columnSum) wholeRun(run *BlockRun, lo, hi int) error {
 			continue
 		}
 		if f.combinations == 0 {
+			if err := r.loadTimes(); err != nil {
+				return err
+			}
 			rows := r.rowsOf(int(id))
 			for rank := p.first; rank < p.first+p.rows && c.err == nil; rank++ {
 				ts := r.times[rows[rank]]

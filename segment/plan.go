@@ -18,6 +18,9 @@ type rule struct {
 	// required, for verdictCheck of a filter that is not negative: of each of them one
 	// alternative must hold, or the line need not be looked at.
 	required [][][]slotCondition
+	// windows, for verdictCheck: if there are any, one of them must match, and no more of
+	// the line need be looked at.
+	windows []window
 }
 
 type verdict uint8
@@ -58,27 +61,58 @@ type filterPlan struct {
 	// required, of a regular expression that the needles do not decide: each must be in a
 	// line that matches.
 	required []planNeedle
+	// alphabet, of expressions: what matches hold. local: nothing around them counts.
+	alphabet byteMask
+	local    bool
 }
 
 // A planNeedle is a text to be found.
 type planNeedle struct {
 	text []byte
-	fold bool // ASCII letters match in either case; text is in lower case
+	fold bool     // ASCII letters match in either case; text is in lower case
+	mask byteMask // of the text
+	// places of each byte: bit i for text[i], if the text has no more than 64 bytes.
+	places *[256]uint64
+}
+
+func newPlanNeedle(text []byte, fold bool) planNeedle {
+	n := planNeedle{text: text, fold: fold, mask: maskOf(text)}
+	if len(text) > 0 && len(text) <= 64 {
+		n.places = &[256]uint64{}
+		for i, c := range text {
+			n.places[c] |= 1 << i
+		}
+	}
+	return n
+}
+
+// at returns the places of a byte of a line in the needle, as bits; all if they are not
+// known.
+func (n *planNeedle) at(c byte) uint64 {
+	if n.places == nil {
+		return ^uint64(0)
+	}
+	if n.fold {
+		c = lower(c)
+	}
+	return n.places[c]
 }
 
 func planFilter(f *LineFilter) *filterPlan {
-	p := &filterPlan{filter: f, negative: f.Type == MatchNotEqual || f.Type == MatchNotRegexp, exact: true}
+	p := &filterPlan{filter: f, negative: f.Type == MatchNotEqual || f.Type == MatchNotRegexp, exact: true, local: true}
 	for _, value := range f.Values {
 		if f.Type == MatchEqual || f.Type == MatchNotEqual {
-			p.needles = append(p.needles, planNeedle{text: []byte(value)})
+			p.needles = append(p.needles, newPlanNeedle([]byte(value), false))
 			continue
 		}
 		parsed, err := syntax.Parse(value, syntax.Perl)
 		if err != nil {
-			p.exact = false
+			p.exact, p.local = false, false
 			continue
 		}
 		parsed = parsed.Simplify()
+		letters, local := alphabet(parsed)
+		p.alphabet, p.local = p.alphabet.or(letters), p.local && local
 		if needles, ok := literalsOf(parsed); ok {
 			p.needles = append(p.needles, needles...)
 			continue
@@ -116,7 +150,7 @@ func literalsOf(re *syntax.Regexp) ([]planNeedle, bool) {
 func needleOf(re *syntax.Regexp) (planNeedle, bool) {
 	s := string(re.Rune)
 	if re.Flags&syntax.FoldCase == 0 {
-		return planNeedle{text: []byte(s)}, !strings.ContainsRune(s, '\uFFFD')
+		return newPlanNeedle([]byte(s), false), !strings.ContainsRune(s, '\uFFFD')
 	}
 	for i := range len(s) {
 		// Some letters fold to others beyond ASCII: k to the Kelvin sign, s to the long s.
@@ -124,7 +158,7 @@ func needleOf(re *syntax.Regexp) (planNeedle, bool) {
 			return planNeedle{}, false
 		}
 	}
-	return planNeedle{text: []byte(strings.ToLower(s)), fold: true}, true
+	return newPlanNeedle([]byte(strings.ToLower(s)), true), true
 }
 
 // requiredOf returns texts that every match of an expression contains.
@@ -150,9 +184,9 @@ func requiredOf(re *syntax.Regexp) []planNeedle {
 	return nil
 }
 
-// decide applies the plan to a template.
-func (p *filterPlan) decide(t *Template) rule {
-	r := p.positive(t)
+// decide applies the plan to a template, by what is known of its values.
+func (p *filterPlan) decide(t *Template, known *planView) rule {
+	r := p.positive(t, known)
 	if !p.negative {
 		return r
 	}
@@ -165,12 +199,12 @@ func (p *filterPlan) decide(t *Template) rule {
 	return r // alternatives and checks are negated where they are evaluated
 }
 
-func (p *filterPlan) positive(t *Template) rule {
+func (p *filterPlan) positive(t *Template, known *planView) rule {
 	if !p.exact {
 		// A match inside a literal would decide, but anchors and boundaries look further.
 		out := rule{verdict: verdictCheck}
 		for i := range p.required {
-			switch r := p.required[i].in(t); r.verdict {
+			switch r := p.required[i].in(t, known); r.verdict {
 			case verdictNone:
 				return r
 			case verdictSome:
@@ -179,11 +213,19 @@ func (p *filterPlan) positive(t *Template) rule {
 				}
 			}
 		}
+		windows, all, known := p.windows(t, known)
+		switch {
+		case all:
+			return rule{verdict: verdictAll}
+		case known && len(windows) == 0:
+			return rule{verdict: verdictNone}
+		}
+		out.windows = windows
 		return out
 	}
 	out := rule{verdict: verdictNone}
 	for i := range p.needles {
-		switch r := p.needles[i].in(t); r.verdict {
+		switch r := p.needles[i].in(t, known); r.verdict {
 		case verdictAll, verdictCheck:
 			return r
 		case verdictSome:
@@ -198,19 +240,30 @@ func (p *filterPlan) positive(t *Template) rule {
 }
 
 // in finds where in lines of a template the needle can stand.
-func (n *planNeedle) in(t *Template) rule {
+func (n *planNeedle) in(t *Template, known *planView) rule {
 	if len(n.text) == 0 {
 		return rule{verdict: verdictAll}
 	}
-	for _, l := range t.literals {
-		if n.inText(l) {
-			return rule{verdict: verdictAll}
+	if n.excluded(t, known) {
+		return rule{verdict: verdictNone}
+	}
+	// The canonical form holds all literals, and little else.
+	if n.inText(t.key) {
+		for _, l := range t.literals {
+			if n.inText(l) {
+				return rule{verdict: verdictAll}
+			}
 		}
 	}
-	w := walker{t: t, n: n}
+	w := walker{t: t, n: n, known: known, texts: known.textsOf(n)}
+	values, _ := known.values()
+	if n.fold {
+		values = values.folded()
+	}
+	anywhere := n.mask.without(values).empty() // and not only over their ends
 	for i, l := range t.literals {
 		// The needle begins in the last bytes of a literal …
-		for k := min(len(l), len(n.text)-1); k > 0; k-- {
+		for k := min(len(l), len(n.text)-1); k > 0 && n.at(l[len(l)-1]) != 0; k-- {
 			if last := l[len(l)-1]; last != n.text[k-1] && !n.fold {
 				continue // by far the most common
 			}
@@ -222,16 +275,22 @@ func (n *planNeedle) in(t *Template) rule {
 			break
 		}
 		// … or in a value.
-		kind := t.kinds[i]
-		if kind.allows(n.text, false) {
-			w.add(slotCondition{slot: i, kind: valueContains, text: n.text})
+		if next := t.literals[i+1]; !anywhere && len(next) > 0 && n.at(next[0])>>1 == 0 {
+			continue
 		}
-		for k := 1; k < len(n.text) && kind.allows(n.text[:k], false); k++ {
+		kind, facts := t.kinds[i], known.slot(i)
+		within := w.texts.within(facts.mask, 0)
+		if within == len(n.text) && kind.allows(n.text, false) {
+			w.push(valueContains, i, 0, len(n.text), &facts, w.succeed)
+		}
+		for k := 1; k <= min(within, len(n.text)-1, facts.longest); k++ {
 			// What follows the value must go on with the needle.
 			if next := t.literals[i+1]; len(next) > 0 && next[0] != n.text[k] && !n.fold {
 				continue
 			}
-			w.push(slotCondition{slot: i, kind: valueEnds, text: n.text[:k]}, func() { w.literal(i+1, k) })
+			if kind.allows(n.text[:k], false) {
+				w.push(valueEnds, i, 0, k, &facts, func() { w.literal(i+1, k) })
+			}
 		}
 	}
 	switch {
@@ -241,6 +300,41 @@ func (n *planNeedle) in(t *Template) rule {
 		return rule{verdict: verdictNone}
 	}
 	return rule{verdict: verdictSome, alternatives: w.found}
+}
+
+// excluded reports that no line of a template holds the needle: a part of it that no value
+// can hold a byte of is in no literal either.
+func (n *planNeedle) excluded(t *Template, known *planView) bool {
+	values, empty := known.values()
+	from, to := n.outside(values, empty)
+	part := planNeedle{text: n.text[from:to], fold: n.fold}
+	return from < to && !part.inText(t.key)
+}
+
+// outside returns the longest part of the needle that must be in one literal, since values
+// hold none of its bytes. Between two literals an empty value may stand.
+func (n *planNeedle) outside(values byteMask, empty bool) (from, to int) {
+	if n.fold {
+		values = values.folded()
+	}
+	outside := n.mask.without(values)
+	if outside.empty() {
+		return 0, 0
+	}
+	for i := 0; i < len(n.text); i++ {
+		if !outside.has(n.text[i]) {
+			continue
+		}
+		k := i + 1
+		for !empty && k < len(n.text) && outside.has(n.text[k]) {
+			k++
+		}
+		if k-i > to-from {
+			from, to = i, k
+		}
+		i = k
+	}
+	return from, to
 }
 
 func (n *planNeedle) inText(text []byte) bool {
@@ -280,6 +374,8 @@ func lower(c byte) byte {
 type walker struct {
 	t       *Template
 	n       *planNeedle
+	known   *planView
+	texts   *needleTexts
 	held    []slotCondition
 	found   [][]slotCondition
 	steps   int
@@ -290,14 +386,19 @@ type walker struct {
 // take forever, and looking at the lines does not.
 const maxSteps = 4096
 
-// add ends an alternative with a last condition.
-func (w *walker) add(c slotCondition) {
-	w.push(c, w.succeed)
-}
-
-func (w *walker) push(c slotCondition, then func()) {
-	c.fold = w.n.fold
-	w.held = append(w.held, c)
+// push goes on with one more condition: bytes [from, to) of the needle in a slot.
+func (w *walker) push(kind conditionKind, slot, from, to int, facts *slotFacts, then func()) {
+	length := to - from
+	if length > facts.longest || kind == valueEquals && length < facts.shortest {
+		return
+	}
+	if length == facts.longest && facts.longest < unbounded {
+		kind = valueEquals
+	}
+	if !w.texts.possible(kind, from, to, facts) {
+		return
+	}
+	w.held = append(w.held, slotCondition{slot: slot, kind: kind, text: w.n.text[from:to], fold: w.n.fold})
 	then()
 	w.held = w.held[:len(w.held)-1]
 }
@@ -332,12 +433,15 @@ func (w *walker) enter(i, j int) {
 	if i == w.t.slots() || w.tooMany {
 		return
 	}
-	rest, kind := w.n.text[j:], w.t.kinds[i]
-	if kind.allows(rest, true) {
-		w.add(slotCondition{slot: i, kind: valueBegins, text: rest})
+	rest, kind, facts := w.n.text[j:], w.t.kinds[i], w.known.slot(i)
+	within := w.texts.within(facts.mask, j)
+	if within == len(rest) && kind.allows(rest, true) {
+		w.push(valueBegins, i, j, j+len(rest), &facts, w.succeed)
 	}
-	for k := kind.shortest(); k < len(rest) && kind.allows(rest[:k], true); k++ {
-		w.push(slotCondition{slot: i, kind: valueEquals, text: rest[:k]}, func() { w.literal(i+1, j+k) })
+	for k := facts.shortest; k <= min(within, len(rest)-1, facts.longest); k++ {
+		if kind.allows(rest[:k], true) {
+			w.push(valueEquals, i, j, j+k, &facts, func() { w.literal(i+1, j+k) })
+		}
 	}
 }
 

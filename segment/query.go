@@ -203,7 +203,10 @@ type Query struct {
 	// with an error.
 	OnDamage func(error)
 
-	search *lineSearch // what was decided for Filters so far; of a copy for one goroutine
+	// Workers read units side by side; nil: one after the other. The answer is the same.
+	Workers Workers
+
+	search *lineSearch // what was decided for Filters so far
 }
 
 // lines returns the search that remembers what was decided, or one for this call.
@@ -214,8 +217,9 @@ func (q *Query) lines() *lineSearch {
 	return newLineSearch(q)
 }
 
-// forOneGoroutine returns a copy of the query that remembers what was decided.
-func (q *Query) forOneGoroutine() *Query {
+// searching returns a copy of the query that remembers what was decided, for as many
+// goroutines as its Workers are.
+func (q *Query) searching() *Query {
 	own := *q
 	own.search = newLineSearch(&own)
 	return &own

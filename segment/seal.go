@@ -41,7 +41,7 @@ func (o *Open) seal(r SealRange) (Sealed, error) {
 	if _, err := o.file.WriteAt(tables, int64(o.size)); err != nil {
 		return Sealed{}, err
 	}
-	h := fileHeader{UUID: segmentUUID(o.logID, r), FirstOffset: r.FirstOffset, Entries: t.Rows}
+	h := fileHeader{UUID: segmentUUID(o.logID, r), FirstOffset: r.FirstOffset, Entries: t.Rows, Optional: optionalFilters}
 	if len(o.table.folds.folds) > 0 {
 		h.Required |= requiredFolds
 	}
@@ -93,7 +93,7 @@ func (o *Open) trailer(r SealRange) trailer {
 	return t
 }
 
-// appendTables encodes STREAMS and INDEX, which stand behind the blocks.
+// appendTables encodes STREAMS, TEMPLATES, FILTERS and INDEX, which stand behind the blocks.
 func (o *Open) appendTables(t *trailer) ([]byte, error) {
 	var out []byte
 	add := func(extent int, kind ChunkKind, raw []byte) error {
@@ -120,6 +120,22 @@ func (o *Open) appendTables(t *trailer) ([]byte, error) {
 		if err := add(extentDictionary, ChunkDictionary, appendFolds(nil, o.table.folds.folds)); err != nil {
 			return nil, err
 		}
+	}
+	f, parts, err := buildFilters(o.blocks, o.table.templates, o.size)
+	if err != nil {
+		return nil, err
+	}
+	base := o.size + uint64(len(out))
+	for _, part := range parts {
+		var ref ChunkRef
+		if out, ref, err = appendChunk(out, ChunkFilters, 0, part.append(nil)); err != nil {
+			return nil, err
+		}
+		ref.Offset += o.size
+		f.parts = append(f.parts, ref)
+	}
+	if err := add(extentFilters, ChunkFilters, f.append(nil, base)); err != nil {
+		return nil, err
 	}
 	index := binary.AppendUvarint(nil, uint64(len(o.blocks)))
 	for _, b := range o.blocks {

@@ -150,7 +150,7 @@ func openEnds(f vfs.File, path string) (*Segment, error) {
 	return s, nil
 }
 
-// loadTables reads STREAMS and INDEX.
+// loadTables reads STREAMS, TEMPLATES, FILTERS and INDEX.
 func (s *Segment) loadTables() error {
 	limit := s.end.Extents[extentLeaves].Offset
 	chunks := chunkReader{s.file, s.path}
@@ -200,6 +200,14 @@ func (s *Segment) loadTables() error {
 			return &CorruptError{Path: s.path, Offset: int64(s.end.Extents[extentDictionary].Offset), What: "DICT chunk", Err: err}
 		}
 	}
+	if s.header.Optional&optionalFilters != 0 {
+		if raw, err = read(extentFilters, ChunkFilters); err != nil {
+			return err
+		}
+		if file.filter, err = s.parseFilter(raw, file); err != nil {
+			return &CorruptError{Path: s.path, Offset: int64(s.end.Extents[extentFilters].Offset), What: "FILTERS chunk", Err: err}
+		}
+	}
 	if raw, err = read(extentIndex, ChunkIndex); err != nil {
 		return err
 	}
@@ -212,6 +220,23 @@ func (s *Segment) loadTables() error {
 		return &CorruptError{Path: s.path, Offset: int64(s.end.Extents[extentIndex].Offset), What: "INDEX chunk", Err: err}
 	}
 	return nil
+}
+
+// parseFilter decodes FILTERS. Its parts stand between the table before it and itself.
+func (s *Segment) parseFilter(raw []byte, file *blockFile) (*segmentFilter, error) {
+	before := s.end.Extents[extentTemplates]
+	if before == (Extent{}) {
+		before = s.end.Extents[extentStreams]
+	}
+	if folds := s.end.Extents[extentDictionary]; folds != (Extent{}) {
+		before = folds
+	}
+	base := padded(before.Offset + uint64(before.Length))
+	f, err := parseFilter(raw, file.templates, base, s.end.Extents[extentFilters].Offset)
+	if err == nil {
+		f.file = file.chunks
+	}
+	return f, err
 }
 
 func (s *Segment) parseIndex(r *reader, file *blockFile, limit uint64) error {

@@ -53,6 +53,12 @@ func Verify(fsys vfs.FS, path string) (*Report, error) {
 			report.Faults = append(report.Faults, err)
 		}
 	}
+	// What a damaged block holds cannot be compared.
+	if len(report.Faults) == 0 {
+		if err := s.checkFilter(); err != nil {
+			report.Faults = append(report.Faults, err)
+		}
+	}
 	return report, nil
 }
 
@@ -80,6 +86,13 @@ func (s *Segment) checkLeaves() []error {
 func (s *Segment) checkChunks() error {
 	if faults := s.checkLeaves(); len(faults) > 0 {
 		return errors.Join(faults...)
+	}
+	if f := s.Blocks[0].file.filter; f != nil {
+		for i := range f.parts {
+			if err := f.file.check(&f.parts[i], 0); err != nil {
+				return err
+			}
+		}
 	}
 	for _, b := range s.Blocks {
 		for i := range b.Meta.Chunks {

@@ -23,6 +23,7 @@ type Options struct {
 	AfterFailure bool
 	Floor        *Floor
 	Encoders     *Encoders
+	Files        *Files      // that the node has open; nil: the shard has its own
 	Logger       *zap.Logger // nil: none
 
 	// SealBytes and SealRows are the size at which a segment is sealed: raw payload
@@ -50,6 +51,9 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.SealAgeLarge, time.Hour)
 	setDefault(&o.BlockAge, 2*time.Minute)
 	setDefault(&o.MaxBacklog, 256<<20)
+	if o.Files == nil {
+		o.Files = NewFiles(FilesOptions{})
+	}
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()
 	}

@@ -17,7 +17,9 @@ type Shard struct {
 	o       Options
 	promise *promiseFile
 	streams interner
-	intern  func(key []byte) (*segment.Stream, error) // of streams; one for all frames
+	// catalogue says which sealed files have which streams.
+	catalogue catalogue
+	intern    func(key []byte) (*segment.Stream, error) // of streams; one for all frames
 
 	// sealMu is held by whoever encodes blocks or seals: there is one open segment.
 	sealMu sync.Mutex
@@ -53,6 +55,8 @@ type Shard struct {
 	backlogRow  int64
 	encodeDue   bool      // an encoder is on its way
 	sealing     bool      // Tick has sent an encoder to seal
+	undescribed int       // sealed files that the catalogue may describe and does not
+	describing  bool      // an encoder is on its way to describe them
 	rollBytes   uint64    // raw bytes since the last seal
 	rollRows    uint64    // entries since the last seal
 	rollRecords int       // frames since the last seal, without those that Open found in blocks
@@ -143,7 +147,8 @@ func (s *Shard) haltOnce() error {
 	err := s.fill.close()
 
 	s.mu.Lock()
-	if s.failure == nil {
+	whole := s.failure == nil
+	if whole {
 		s.failure = ErrClosed
 	}
 	s.leading = 0
@@ -151,6 +156,9 @@ func (s *Shard) haltOnce() error {
 	s.abandonLocked(ErrClosed)
 	s.mu.Unlock()
 	s.o.Encoders.forget(s)
+	if whole {
+		s.saveCatalogue(1)
+	}
 	return err
 }
 
@@ -181,9 +189,9 @@ func (s *Shard) Close() error {
 		errs = append(errs, s.open.release())
 		s.open = nil
 	}
-	for _, r := range s.view.sealed {
-		errs = append(errs, r.release())
-	}
+	s.catalogue.forget(s.view.sealed)
+	s.catalogue.close()
+	s.o.Files.release(s.view.sealed...)
 	s.view = view{}
 	errs = append(errs, s.promise.file.Close())
 	if failed {

@@ -18,10 +18,12 @@ func (s *Shard) dropTails() error {
 	held := uint64(0)
 	for _, f := range sealed {
 		if f.LastIndex >= first {
-			if _, err := f.segment(); err != nil {
+			_, err := f.acquire()
+			if err != nil {
 				s.o.Logger.Sugar().Errorw("a sealed file cannot be read; the log's tail is kept", "shard", s.o.Number, "error", err)
 				break
 			}
+			f.yield()
 		}
 		held = f.LastIndex
 	}

@@ -46,6 +46,8 @@ func newMetrics(n *Node) *metrics {
 	add("sealed_segments", "Sealed segment files of the shard.", prometheus.GaugeValue, func(s *ShardStatus) float64 { return float64(s.SealedSegments) })
 	add("sealed_bytes", "Bytes of the sealed segment files.", prometheus.GaugeValue, func(s *ShardStatus) float64 { return float64(s.SealedBytes) })
 	add("sealed_raw_bytes", "Bytes of the lines in sealed segments.", prometheus.GaugeValue, func(s *ShardStatus) float64 { return float64(s.SealedRaw) })
+	add("merges_total", "Merges of sealed segments since the shard was opened.", prometheus.CounterValue, func(s *ShardStatus) float64 { return float64(s.Merges) })
+	add("merged_raw_bytes_total", "Bytes of the lines that merges have written again since the shard was opened.", prometheus.CounterValue, func(s *ShardStatus) float64 { return float64(s.MergedRaw) })
 	add("damages", "Known damages and losses of the shard.", prometheus.GaugeValue, func(s *ShardStatus) float64 { return float64(len(s.Damage)) })
 	m.disk[0] = prometheus.NewDesc("logcluster_disk_free_bytes", "Free space of the file system that holds the data.", nil, nil)
 	m.disk[1] = prometheus.NewDesc("logcluster_disk_total_bytes", "Size of the file system that holds the data.", nil, nil)

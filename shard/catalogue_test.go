@@ -116,6 +116,9 @@ func TestK1SelectionNeverMisses(t *testing.T) {
 				t.Fatal(err)
 			}
 			ok(t, b.seal())
+			if rng.IntN(5) == 0 {
+				ok(t, b.merge())
+			}
 		}
 		check("sealed")
 		for _, restart := range []struct {

@@ -161,6 +161,7 @@ func (s *Shard) describe(sealed *segment.Sealed, blocks []*segment.Block) {
 	for _, f := range s.view.sealed {
 		if f.Root == sealed.Root {
 			f.undescribed = !s.catalogue.add(f, streams)
+			s.undescribed = max(0, s.undescribed-1)
 		}
 	}
 }

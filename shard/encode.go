@@ -18,6 +18,7 @@ type Encoders struct {
 	tasks   []encodeTask
 	idle    []encodeTask // that wait until there are no other tasks
 	running map[*Shard]bool
+	merging *Shard // the one shard that merges segments
 	closed  bool
 	wg      sync.WaitGroup
 }
@@ -101,6 +102,27 @@ func (e *Encoders) later(s *Shard, run func(*segment.BlockEncoder)) {
 	defer e.mu.Unlock()
 	e.idle = append(e.idle, encodeTask{s, run})
 	e.wake.Broadcast()
+}
+
+// claimMerge lets a shard merge segments, if no other does: a merge has an open segment's
+// tables in memory, and is in no hurry.
+func (e *Encoders) claimMerge(s *Shard) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.merging != nil {
+		return false
+	}
+	e.merging = s
+	return true
+}
+
+// endMerge lets others merge, if it was this shard's turn.
+func (e *Encoders) endMerge(s *Shard) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.merging == s {
+		e.merging = nil
+	}
 }
 
 // forget drops the tasks of a shard that closes and waits for those that run.

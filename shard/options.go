@@ -40,6 +40,11 @@ type Options struct {
 	// MaxBacklog is how many raw bytes may wait for the encoder before appends wait
 	// too. 0: 256 MiB.
 	MaxBacklog int64
+	// MergeFanout is how many segments of about the same size that stand side by side are
+	// merged into one, in the background. 0: 8; negative: none are.
+	MergeFanout int
+	// MergeBytes is how many bytes of lines a merged segment has at most. 0: 1 GiB.
+	MergeBytes uint64
 	// ObserveFsync is told how long each group's fsync took, in seconds. It may be nil.
 	ObserveFsync func(seconds float64)
 }
@@ -51,6 +56,8 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.SealAgeLarge, time.Hour)
 	setDefault(&o.BlockAge, 2*time.Minute)
 	setDefault(&o.MaxBacklog, 256<<20)
+	setDefault(&o.MergeFanout, 8)
+	setDefault(&o.MergeBytes, 1<<30)
 	if o.Files == nil {
 		o.Files = NewFiles(FilesOptions{})
 	}

@@ -231,6 +231,7 @@ func (s *Shard) Tick(now time.Time) {
 		s.sealLaterLocked()
 	}
 	s.describeLaterLocked()
+	s.mergeLaterLocked(now)
 }
 
 // sealLaterLocked sends an encoder to seal, if none is on its way.

@@ -53,21 +53,27 @@ type Shard struct {
 	view        view
 	backlog     int64 // raw bytes of committed frames that no block holds
 	backlogRow  int64
-	encodeDue   bool      // an encoder is on its way
-	sealing     bool      // Tick has sent an encoder to seal
-	undescribed int       // sealed files that the catalogue may describe and does not
-	describing  bool      // an encoder is on its way to describe them
-	rollBytes   uint64    // raw bytes since the last seal
-	rollRows    uint64    // entries since the last seal
-	rollRecords int       // frames since the last seal, without those that Open found in blocks
-	firstAt     time.Time // when the oldest entry that is not sealed came
-	frameAt     time.Time // when the oldest entry that is in no block came
-	damages     []Damage
-	faults      []string          // what Open found and repaired or could not read
-	unreadable  map[string]string // files that queries found damaged, and how
-	failure     error
-	closing     bool
-	released    bool // Close has closed the files
+	encodeDue   bool // an encoder is on its way
+	sealing     bool // Tick has sent an encoder to seal
+	undescribed int  // sealed files that the catalogue may describe and does not
+	describing  bool // an encoder is on its way to describe them
+	// replaces counts the REPLACE records that were applied, replacesSaved those of them
+	// that MANIFEST has; replaced are the files that are to be removed then.
+	replaces      uint64
+	replacesSaved uint64
+	replaced      []*sealedFile
+	merge         mergeState
+	rollBytes     uint64    // raw bytes since the last seal
+	rollRows      uint64    // entries since the last seal
+	rollRecords   int       // frames since the last seal, without those that Open found in blocks
+	firstAt       time.Time // when the oldest entry that is not sealed came
+	frameAt       time.Time // when the oldest entry that is in no block came
+	damages       []Damage
+	faults        []string          // what Open found and repaired or could not read
+	unreadable    map[string]string // files that queries found damaged, and how
+	failure       error
+	closing       bool
+	released      bool // Close has closed the files
 
 	halt   sync.Once
 	failed chan struct{}
@@ -156,6 +162,9 @@ func (s *Shard) haltOnce() error {
 	s.abandonLocked(ErrClosed)
 	s.mu.Unlock()
 	s.o.Encoders.forget(s)
+	s.sealMu.Lock()
+	s.dropMerge()
+	s.sealMu.Unlock()
 	if whole {
 		s.saveCatalogue(1)
 	}
@@ -189,6 +198,9 @@ func (s *Shard) Close() error {
 		errs = append(errs, s.open.release())
 		s.open = nil
 	}
+	s.catalogue.forget(s.replaced)
+	s.o.Files.release(s.replaced...)
+	s.replaced = nil
 	s.catalogue.forget(s.view.sealed)
 	s.catalogue.close()
 	s.o.Files.release(s.view.sealed...)
@@ -307,7 +319,14 @@ func (s *Shard) Lead(ctx context.Context, o LeadOptions) error {
 	if err := s.dropTails(); err != nil {
 		return err
 	}
+	if err := s.forgetReplaced(); err != nil {
+		return err
+	}
+	s.releaseMerge() // of an earlier epoch
 	s.tidy()
+	s.mu.Lock()
+	s.merge.tidied = epoch
+	s.mu.Unlock()
 	return nil
 }
 

@@ -84,7 +84,7 @@ func (s *Shard) damagedFiles() map[uint64]bool {
 
 var (
 	sealedName = regexp.MustCompile(`^seg-[0-9]+-[0-9]+-[0-9a-f]{64}$`)
-	openName   = regexp.MustCompile(`^open-[0-9]+(\.aux)?(\.tmp)?$`)
+	openName   = regexp.MustCompile(`^(open|merge)-[0-9]+(\.aux)?(\.tmp)?$`)
 	tailNames  = regexp.MustCompile(`^tail-([0-9]+)$`)
 )
 

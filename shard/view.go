@@ -51,6 +51,8 @@ func (s *Shard) showLocked(h segment.Header, streams []*segment.Stream, t *tailF
 func (s *Shard) showSealedLocked(sealed segment.Sealed) {
 	file := s.newSealedFile(sealed)
 	s.view.sealed = append(s.view.sealed[:len(s.view.sealed):len(s.view.sealed)], file)
+	s.undescribed++ // until whoever has sealed it describes it
+	s.merge.settled = false
 	var blocks []*segment.Block
 	for _, b := range s.view.blocks {
 		if b.Meta.LastIndex > sealed.LastIndex {

@@ -166,6 +166,9 @@ func (s *Shard) endMerge() error {
 // mergeFailed remembers what an error means for the next merge.
 func (s *Shard) mergeFailed(err error) {
 	s.o.Logger.Sugar().Warnw("merging segments; they stay as they are", "shard", s.o.Number, "error", err)
+	if errors.Is(err, segment.ErrCorrupt) {
+		s.noteDamage(err)
+	}
 	m := s.merge.running
 	var damage *segment.CorruptError
 	s.mu.Lock()

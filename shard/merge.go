@@ -22,7 +22,6 @@ type mergeState struct {
 
 // A merge is one that is under way. It is for the holder of Shard.sealMu.
 type merge struct {
-	epoch    uint64
 	inputs   []*sealedFile // retained and open
 	open     *segment.Open
 	rewriter *segment.Rewriter
@@ -71,9 +70,9 @@ func (s *Shard) mergeSome(e *segment.BlockEncoder) {
 // mergeStep begins what is planned, or goes on. It reports whether there is more to do.
 func (s *Shard) mergeStep(e *segment.BlockEncoder) (more bool, err error) {
 	s.mu.Lock()
-	err, epoch := s.writableLocked(), s.leading
-	if s.merge.tidied != epoch {
-		err = ErrNotOwner // Lead may still remove what it does not know
+	err = s.writableLocked()
+	if s.merge.tidied != s.leading {
+		err = ErrNotOwner // Lead has not yet given up what earlier epochs left
 	}
 	at, n := 0, 0
 	if s.merge.running == nil {
@@ -82,7 +81,7 @@ func (s *Shard) mergeStep(e *segment.BlockEncoder) (more bool, err error) {
 	s.mu.Unlock()
 	m := s.merge.running
 	switch {
-	case err != nil || m != nil && m.epoch != epoch:
+	case err != nil:
 		return false, nil // the next owner begins anew
 	case m == nil && n == 0:
 		return false, nil
@@ -99,7 +98,7 @@ func (s *Shard) mergeStep(e *segment.BlockEncoder) (more bool, err error) {
 // beginMerge opens n segments from one place on and the file that they are merged into.
 func (s *Shard) beginMerge(at, n int) error {
 	s.mu.Lock()
-	m := &merge{epoch: s.leading}
+	m := &merge{}
 	files := s.view.sealed[at : at+n]
 	s.o.Files.retain(files) // the shard has references of its own
 	s.mu.Unlock()

@@ -240,6 +240,43 @@ func TestH2MergedFilesGoLast(t *testing.T) {
 	}
 }
 
+// TestH2ReplacedBeforeARestart: files that a REPLACE has replaced before the shard failed
+// are removed by the next opening, and only when MANIFEST has forgotten them.
+func TestH2ReplacedBeforeARestart(t *testing.T) {
+	mem := vfs.NewMem()
+	fs := vfs.NewFault(mem, nil)
+	b, o := sealedBench(t, fs, 3, FilesOptions{})
+	old := map[string]bool{}
+	for _, f := range filesOf(t, mem) {
+		old[f] = strings.HasPrefix(f, "shards/3/seg-")
+	}
+	fs.SetInjector(vfs.From(0, vfs.Decision{Err: syscall.EIO}, vfs.Names(manifestName+"*")).Inject)
+	wants(t, b.merge(), syscall.EIO)
+	<-b.shard.Failed()
+	fs.SetInjector(nil)
+	ok(t, b.stop())
+	b.options.AfterFailure = true
+	removed := 0
+	fs.SetInjector(func(op vfs.Op) vfs.Decision {
+		if op.Kind != vfs.OpRemove || !old[op.Name] {
+			return vfs.Decision{}
+		}
+		removed++
+		m, _, _, err := readManifest(mem, "shards/3")
+		if err != nil || len(m.State.Sealed) != 1 {
+			t.Errorf("%s is removed while MANIFEST names %d files: %v", op.Name, len(m.State.Sealed), err)
+		}
+		return vfs.Decision{}
+	})
+	ok(t, b.start())
+	fs.SetInjector(nil)
+	if st := b.shard.Status(); st.SealedSegments != 1 || removed != 3 {
+		t.Errorf("%d files removed: %+v", removed, st)
+	}
+	ok(t, errors.Join(b.healthy(o), b.tidied()))
+	ok(t, b.stop())
+}
+
 // settle ticks until nothing is merged any more.
 func settle(t *testing.T, b *bench) {
 	t.Helper()

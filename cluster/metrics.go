@@ -13,6 +13,7 @@ type metrics struct {
 	fsync prometheus.Histogram
 	descs []shardDesc
 	disk  [2]*prometheus.Desc
+	files [3]*prometheus.Desc
 }
 
 // shardDesc is one metric that is read off a shard's status.
@@ -45,9 +46,14 @@ func newMetrics(n *Node) *metrics {
 	add("sealed_segments", "Sealed segment files of the shard.", prometheus.GaugeValue, func(s *ShardStatus) float64 { return float64(s.SealedSegments) })
 	add("sealed_bytes", "Bytes of the sealed segment files.", prometheus.GaugeValue, func(s *ShardStatus) float64 { return float64(s.SealedBytes) })
 	add("sealed_raw_bytes", "Bytes of the lines in sealed segments.", prometheus.GaugeValue, func(s *ShardStatus) float64 { return float64(s.SealedRaw) })
+	add("merges_total", "Merges of sealed segments since the shard was opened.", prometheus.CounterValue, func(s *ShardStatus) float64 { return float64(s.Merges) })
+	add("merged_raw_bytes_total", "Bytes of the lines that merges have written again since the shard was opened.", prometheus.CounterValue, func(s *ShardStatus) float64 { return float64(s.MergedRaw) })
 	add("damages", "Known damages and losses of the shard.", prometheus.GaugeValue, func(s *ShardStatus) float64 { return float64(len(s.Damage)) })
 	m.disk[0] = prometheus.NewDesc("logcluster_disk_free_bytes", "Free space of the file system that holds the data.", nil, nil)
 	m.disk[1] = prometheus.NewDesc("logcluster_disk_total_bytes", "Size of the file system that holds the data.", nil, nil)
+	m.files[0] = prometheus.NewDesc("logcluster_segment_files_open", "Sealed segment files that are open.", nil, nil)
+	m.files[1] = prometheus.NewDesc("logcluster_segment_tables_bytes", "Memory of the open files' streams, templates and directories, about.", nil, nil)
+	m.files[2] = prometheus.NewDesc("logcluster_segment_catalogue_bytes", "Memory of what is known of the streams in sealed segment files, about.", nil, nil)
 	return m
 }
 
@@ -75,6 +81,9 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	}
 	out <- m.disk[0]
 	out <- m.disk[1]
+	for _, d := range m.files {
+		out <- d
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -83,6 +92,10 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	if err == nil {
 		out <- prometheus.MustNewConstMetric(m.disk[0], prometheus.GaugeValue, float64(st.DiskFree))
 		out <- prometheus.MustNewConstMetric(m.disk[1], prometheus.GaugeValue, float64(st.DiskTotal))
+	}
+	files := m.node.files.Status()
+	for i, v := range []float64{float64(files.Open), float64(files.Tables), float64(files.Catalogue)} {
+		out <- prometheus.MustNewConstMetric(m.files[i], prometheus.GaugeValue, v)
 	}
 	for i := range st.Shards {
 		label := strconv.FormatUint(uint64(st.Shards[i].Shard), 10)

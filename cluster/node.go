@@ -30,6 +30,7 @@ type Node struct {
 	floor    *shard.Floor
 	encoders *shard.Encoders
 	workers  *workers
+	files    *shard.Files
 	replicas map[uint32]*replica // fixed after Open
 	metrics  *metrics
 
@@ -93,6 +94,7 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	n.encoders = shard.NewEncoders(min(2, runtime.GOMAXPROCS(0)))
+	n.files = shard.NewFiles(shard.FilesOptions{})
 	n.metrics = newMetrics(n)
 	if err := n.openReplicas(ctx); err != nil {
 		return err

@@ -53,7 +53,7 @@ func (r *replica) open(afterFailure bool) error {
 	s, err := shard.Open(shard.Options{
 		FS: n.o.FS, Dir: fmt.Sprintf("%s/shards/%d", n.o.Dir, r.number), Number: r.number,
 		Ident:  shard.Ident{ClusterID: n.cluster.ID, Shard: r.number, LogID: r.config.LogID, Node: n.o.Name, Replica: r.id},
-		Create: r.create, AfterFailure: afterFailure, Floor: n.floor, Encoders: n.encoders, Logger: n.o.Logger,
+		Create: r.create, AfterFailure: afterFailure, Floor: n.floor, Encoders: n.encoders, Files: n.files, Logger: n.o.Logger,
 		SealBytes: n.o.SealBytes, ObserveFsync: n.metrics.fsync.Observe,
 	})
 	r.set(func() { r.shard, r.serving, r.failure = s, false, err })

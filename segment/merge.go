@@ -186,6 +186,9 @@ func (e *Entry) size() int {
 	return n
 }
 
+// Held returns about how many bytes the entries take that were found and not returned.
+func (it *unitIterator) Held() int { return it.held }
+
 func (it *unitIterator) At() *Entry { return &it.current }
 func (it *unitIterator) Err() error { return it.err }
 

@@ -171,8 +171,14 @@ func (s *Shard) commitLocked(index uint64) {
 			}
 			s.showLocked(it.header, it.streams, it.tail, it.at)
 		}
-		if it.header.Type == segment.RecordSeal {
+		switch it.header.Type {
+		case segment.RecordSeal:
 			s.showSealedLocked(s.state.Sealed[len(s.state.Sealed)-1])
+		case segment.RecordReplace:
+			// It was parsed when it was applied.
+			r, _ := parseReplacement(it.payload)
+			s.replaces++
+			s.showReplacedLocked(&r)
 		}
 		it.finish(nil)
 		n++
@@ -198,6 +204,13 @@ func (s *Shard) saveManifest() error {
 		m.Tails = append(m.Tails, manifestTail{t.number, t.first})
 	}
 	b := m.encode()
+	replaces := s.replaces
 	s.mu.Unlock()
-	return writeManifestBytes(s.o.FS, s.o.Dir, b)
+	if err := writeManifestBytes(s.o.FS, s.o.Dir, b); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.replacesSaved = replaces
+	s.mu.Unlock()
+	return nil
 }

@@ -50,6 +50,14 @@
 //	     committed. The table of keys is a function of the log.
 //	H38  Nothing below what MANIFEST or FLOOR know to have been fsynced is cut.
 //
+// Of reading:
+//
+//	F1   What a node keeps in memory and open of its sealed files is bounded, whatever they
+//	     hold: by Files, and by what queries read at the moment. A file stays as long as a
+//	     query may come to it, also when it is replaced.
+//	K1   The catalogue leaves a file out of a query only if nothing in it matches. A file
+//	     that it does not describe is read.
+//
 // # Files of a shard's folder
 //
 //	IDENT          whose replica of which log this is; made last, never changed
@@ -61,6 +69,7 @@
 //	open-I         blocks of the open segment, from record I on; never synced
 //	open-I.aux     their directories (package segment)
 //	seg-A-B-ROOT   sealed segment of records A to B (package segment)
+//	catalogue      which sealed segment has which streams; derived, may be missing
 //	*.tmp          a file that was being written (vfs.WriteFile)
 //
 // and of the node's: FLOOR, for all shards. Integers are little-endian, checksums
@@ -86,6 +95,14 @@
 //	4, 49   LOCAL: tail files, in order: number 8, and what the header repeats: index 8,
 //	        offset 8, epoch 8, chain 16, unchained 1
 //	4, 64   LOCAL: damages: file 8, position 8, and the loss 48
+//
+// catalogue is an envelope with magic "LCCATAL\x01" and integers of 4 bytes if not said
+// otherwise:
+//
+//	4, ...  streams: canonical form after its length
+//	4, ...  sealed segments: first index 8 · last index 8 · root 32 ·
+//	          4, 6 each    streams: number · first and last slot with entries, 1 each, of 256
+//	                       equal ones that the segment's time range is cut into
 //
 // tail-N begins with a header of 72 bytes, and frames follow without padding, then
 // zeros (segment.Header, segment.Trailer):
@@ -148,6 +165,20 @@
 //
 // testdata/trace has all of this as a list of operations on the disk, and the test
 // compares it.
+//
+// # Read path
+//
+//	a query takes all that is committed, under the lock: the list of sealed files, the
+//	    open segment's blocks, the frames
+//	the catalogue leaves out sealed files by time, tenant and matchers; the rest is
+//	    retained, and the query begins anew if one of them was replaced meanwhile
+//	files are opened when they are read, by way of Files: Select when the first of their
+//	    entries may be the next, Aggregate 16 at a time, Streams those only that the
+//	    catalogue does not describe
+//
+// The catalogue describes a file when it is sealed. What it does not know when the shard
+// is opened an encoder with nothing else to do reads from the files. It is saved when the
+// shard is closed, and behind 64 files that are new in it; nothing waits for that.
 //
 // # Open
 //
@@ -213,11 +244,13 @@
 //	Shard.sealMu      the open segment; held over encoding and sealing
 //	Shard.manifestMu  the order of MANIFEST's writes
 //	Shard.mu          the rest; held for moments, but for the write of a promise
+//	catalogue.mu      which file has which streams
 //	Encoders.mu       the tasks
+//	Files.mu          which sealed files are open
 //
 // are taken in this order. Floor.syncMu comes before Floor.mu, filler.syncMu before
-// filler.mu; nobody takes another lock under these four, sealedFile.mu, or the
-// interner's.
+// filler.mu, sealedFile.opening before Files.mu; nobody takes another lock under the
+// first four of these, Files.mu, or the interner's.
 //
 // # Refused
 //

@@ -16,7 +16,9 @@ type Encoders struct {
 	mu      sync.Mutex
 	wake    *sync.Cond
 	tasks   []encodeTask
+	idle    []encodeTask // that wait until there are no other tasks
 	running map[*Shard]bool
+	merging *Shard // the one shard that merges segments
 	closed  bool
 	wg      sync.WaitGroup
 }
@@ -50,8 +52,7 @@ func (e *Encoders) work() {
 		if e.closed {
 			return
 		}
-		t := e.tasks[next]
-		e.tasks = slices.Delete(e.tasks, next, next+1)
+		t := e.takeLocked(next)
 		e.running[t.shard] = true
 		e.mu.Unlock()
 		t.run(scratch)
@@ -62,9 +63,28 @@ func (e *Encoders) work() {
 }
 
 // nextLocked returns the oldest task whose shard no other encoder works for, or -1: two
-// tasks of one shard would wait for each other, and keep all other shards waiting.
+// tasks of one shard would wait for each other, and keep all other shards waiting. Those
+// that can wait are counted behind the others.
 func (e *Encoders) nextLocked() int {
-	return slices.IndexFunc(e.tasks, func(t encodeTask) bool { return !e.running[t.shard] })
+	ready := func(t encodeTask) bool { return !e.running[t.shard] }
+	next := slices.IndexFunc(e.tasks, ready)
+	if next < 0 {
+		if next = slices.IndexFunc(e.idle, ready); next >= 0 {
+			next += len(e.tasks)
+		}
+	}
+	return next
+}
+
+func (e *Encoders) takeLocked(next int) (t encodeTask) {
+	if n := len(e.tasks); next >= n {
+		t = e.idle[next-n]
+		e.idle = slices.Delete(e.idle, next-n, next-n+1)
+		return t
+	}
+	t = e.tasks[next]
+	e.tasks = slices.Delete(e.tasks, next, next+1)
+	return t
 }
 
 // do runs a task of a shard on one of the encoders, later.
@@ -75,11 +95,42 @@ func (e *Encoders) do(s *Shard, run func(*segment.BlockEncoder)) {
 	e.wake.Broadcast()
 }
 
+// later is do for what can wait until there is nothing else to do. Such a task should be
+// short, and come again if there is more: no encoder can be taken from it.
+func (e *Encoders) later(s *Shard, run func(*segment.BlockEncoder)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.idle = append(e.idle, encodeTask{s, run})
+	e.wake.Broadcast()
+}
+
+// claimMerge lets a shard merge segments, if no other does: a merge has an open segment's
+// tables in memory, and is in no hurry.
+func (e *Encoders) claimMerge(s *Shard) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.merging != nil {
+		return false
+	}
+	e.merging = s
+	return true
+}
+
+// endMerge lets others merge, if it was this shard's turn.
+func (e *Encoders) endMerge(s *Shard) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.merging == s {
+		e.merging = nil
+	}
+}
+
 // forget drops the tasks of a shard that closes and waits for those that run.
 func (e *Encoders) forget(s *Shard) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.tasks = slices.DeleteFunc(e.tasks, func(t encodeTask) bool { return t.shard == s })
+	of := func(t encodeTask) bool { return t.shard == s }
+	e.tasks, e.idle = slices.DeleteFunc(e.tasks, of), slices.DeleteFunc(e.idle, of)
 	for e.running[s] {
 		e.wake.Wait()
 	}

@@ -39,7 +39,7 @@ type bench struct {
 
 func newBench(fsys vfs.FS) *bench {
 	return &bench{fs: fsys, options: Options{FS: fsys, Dir: "shards/3", Number: 3,
-		Ident: Ident{ClusterID: "c", Shard: 3, LogID: 77, Node: "n", Replica: "r"}, Create: true}}
+		Ident: Ident{ClusterID: "c", Shard: 3, LogID: 77, Node: "n", Replica: "r"}, Create: true, MergeFanout: -1}}
 }
 
 // start opens the shard and makes it the owner in a new epoch. After an error nothing
@@ -108,6 +108,36 @@ func (b *bench) encode() error {
 
 func (b *bench) seal() error {
 	_, err := b.shard.Seal(context.Background())
+	return err
+}
+
+// merge merges all sealed segments, if there are several.
+func (b *bench) merge() error {
+	done := make(chan error, 1)
+	b.encoders.do(b.shard, func(e *segment.BlockEncoder) { done <- b.shard.mergeAll(e) })
+	return <-done
+}
+
+func (s *Shard) mergeAll(e *segment.BlockEncoder) error {
+	s.sealMu.Lock()
+	defer s.sealMu.Unlock()
+	if err := s.writable(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	n := len(s.view.sealed)
+	s.mu.Unlock()
+	if n < 2 {
+		return nil
+	}
+	err := s.beginMerge(0, n)
+	for more := true; more && err == nil; {
+		more, err = s.mergeStep(e)
+	}
+	if err != nil {
+		s.mergeFailed(err)
+	}
+	s.dropMerge()
 	return err
 }
 

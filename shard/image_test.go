@@ -90,5 +90,33 @@ func (im *image) finish(b *bench) error {
 	if err := b.seal(); err != nil {
 		return fmt.Errorf("sealing: %w", err)
 	}
-	return b.healthy(im.oracle)
+	if err := b.healthy(im.oracle); err != nil {
+		return err
+	}
+	if err := b.merge(); err != nil {
+		return fmt.Errorf("merging: %w", err)
+	}
+	return errors.Join(b.healthy(im.oracle), b.tidied())
+}
+
+// tidied reports what lies in the shard's folder that neither the state nor anything else
+// needs.
+func (b *bench) tidied() error {
+	b.shard.mu.Lock()
+	needed := map[string]bool{}
+	for _, f := range b.shard.view.sealed {
+		needed[path.Base(f.path)] = true
+	}
+	b.shard.mu.Unlock()
+	names, err := b.fs.List(b.root + b.options.Dir)
+	for _, name := range names {
+		if (sealedName.MatchString(name) || strings.HasPrefix(name, "merge-")) && !needed[name] {
+			err = errors.Join(err, fmt.Errorf("%s was left", name))
+		}
+		delete(needed, name)
+	}
+	if len(needed) > 0 {
+		err = errors.Join(err, fmt.Errorf("%v are missing", needed))
+	}
+	return err
 }

@@ -22,6 +22,7 @@ func Open(o Options) (*Shard, error) {
 	s := &Shard{o: o, inFlight: map[keyPart]*item{}, failed: make(chan struct{}), closed: make(chan struct{})}
 	s.room, s.work = sync.NewCond(&s.mu), sync.NewCond(&s.mu)
 	s.intern = s.streams.intern
+	s.catalogue.files = o.Files
 	s.fill = filler{fs: o.FS, fail: s.fail}
 	if err := s.load(); err != nil {
 		s.abort()
@@ -39,6 +40,7 @@ func (s *Shard) abort() {
 	if s.open != nil {
 		_ = s.open.release()
 	}
+	s.catalogue.close()
 	if s.promise != nil && s.promise.file != nil {
 		_ = s.promise.file.Close()
 	}
@@ -70,7 +72,7 @@ func (s *Shard) load() error {
 		return err
 	}
 	for _, sealed := range s.state.Sealed {
-		s.view.sealed = append(s.view.sealed, newSealedFile(s.o.FS, s.o.Dir, sealed))
+		s.view.sealed = append(s.view.sealed, s.newSealedFile(sealed))
 		size, err := s.o.FS.Size(s.path(sealed.FileName()))
 		if err == nil && uint64(size) != sealed.Length {
 			err = fmt.Errorf("%d bytes long, want %d", size, sealed.Length)
@@ -79,6 +81,7 @@ func (s *Shard) load() error {
 			s.note("sealed file of records %d to %d: %v", sealed.FirstIndex, sealed.LastIndex, err)
 		}
 	}
+	s.loadCatalogue()
 	switch {
 	case s.manifestSequence != m.Sequence:
 		return nil // recover has written it

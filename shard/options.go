@@ -23,6 +23,7 @@ type Options struct {
 	AfterFailure bool
 	Floor        *Floor
 	Encoders     *Encoders
+	Files        *Files      // that the node has open; nil: the shard has its own
 	Logger       *zap.Logger // nil: none
 
 	// SealBytes and SealRows are the size at which a segment is sealed: raw payload
@@ -39,6 +40,11 @@ type Options struct {
 	// MaxBacklog is how many raw bytes may wait for the encoder before appends wait
 	// too. 0: 256 MiB.
 	MaxBacklog int64
+	// MergeFanout is how many segments of about the same size that stand side by side are
+	// merged into one, in the background. 0: 8; negative: none are.
+	MergeFanout int
+	// MergeBytes is how many bytes of lines a merged segment has at most. 0: 1 GiB.
+	MergeBytes uint64
 	// ObserveFsync is told how long each group's fsync took, in seconds. It may be nil.
 	ObserveFsync func(seconds float64)
 }
@@ -50,6 +56,11 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.SealAgeLarge, time.Hour)
 	setDefault(&o.BlockAge, 2*time.Minute)
 	setDefault(&o.MaxBacklog, 256<<20)
+	setDefault(&o.MergeFanout, 8)
+	setDefault(&o.MergeBytes, 1<<30)
+	if o.Files == nil {
+		o.Files = NewFiles(FilesOptions{})
+	}
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()
 	}

@@ -31,16 +31,16 @@ func TestC1Random(t *testing.T) {
 		}
 	}
 	t.Logf("%+v", total.String())
-	if total.crashes.Load() == 0 || total.faults.Load() == 0 || total.seals.Load() == 0 || total.appends.Load() == 0 || total.queries.Load() == 0 {
+	if total.crashes.Load() == 0 || total.faults.Load() == 0 || total.seals.Load() == 0 || total.merges.Load() == 0 || total.appends.Load() == 0 || total.queries.Load() == 0 {
 		t.Errorf("something never happened: %s", total.String())
 	}
 }
 
 // counts tell whether the random test did anything.
-type counts struct{ appends, queries, seals, crashes, faults atomic.Int64 }
+type counts struct{ appends, queries, seals, merges, crashes, faults atomic.Int64 }
 
 func (c *counts) String() string {
-	return fmt.Sprintf("appends %d, queries %d, seals %d, crashes %d, faults %d", c.appends.Load(), c.queries.Load(), c.seals.Load(), c.crashes.Load(), c.faults.Load())
+	return fmt.Sprintf("appends %d, queries %d, seals %d, merges %d, crashes %d, faults %d", c.appends.Load(), c.queries.Load(), c.seals.Load(), c.merges.Load(), c.crashes.Load(), c.faults.Load())
 }
 
 type world struct {
@@ -132,12 +132,15 @@ func (w *world) live(b *bench) error {
 	run("encoder", func(rng *rand.Rand) error {
 		for writers.Load() > 0 {
 			var err error
-			switch rng.IntN(4) {
+			switch rng.IntN(5) {
 			case 0:
 				err = b.seal()
 				w.counts.seals.Add(1)
 			case 1, 2:
 				err = b.encode()
+			case 3:
+				err = b.merge()
+				w.counts.merges.Add(int64(b.shard.Status().Merges))
 			default:
 				b.shard.Tick(time.Now())
 				err = b.floor.Sync()
@@ -174,8 +177,8 @@ func (w *world) live(b *bench) error {
 // A wrong answer is never right, whatever the disk does.
 type wrong struct{ error }
 
-// TestC3ReadersSeeAllOnce: while entries move from frames to blocks and from blocks to
-// a sealed file, every query sees each of them exactly once.
+// TestC3ReadersSeeAllOnce: while entries move from frames to blocks, from blocks to
+// a sealed file and from several of these to one, every query sees each of them exactly once.
 func TestC3ReadersSeeAllOnce(t *testing.T) {
 	b, o := newBench(vfs.NewMem()), newOracle()
 	ok(t, b.start())
@@ -196,14 +199,17 @@ func TestC3ReadersSeeAllOnce(t *testing.T) {
 	}
 	group.Go(func() {
 		for i := 0; ctx.Err() == nil; i++ {
-			if i%3 == 2 {
+			switch i % 6 {
+			case 2:
 				fail(b.seal())
-			} else {
+			case 5:
+				fail(errors.Join(b.seal(), b.merge()))
+			default:
 				fail(b.encode())
 			}
 		}
 	})
-	for ctx.Err() == nil && b.shard.Status().SealedSegments < 10**seeds {
+	for ctx.Err() == nil && b.shard.Status().Merges < 5*uint64(*seeds) {
 		before := o.at()
 		entries, damage, err := b.read()
 		if err == nil && len(damage) > 0 {

@@ -35,7 +35,7 @@ func (s *Shard) recover(m *manifest) error {
 		if err := errors.Join(open.Close(), segment.RemoveOpen(s.o.FS, open.Path())); err != nil {
 			return err
 		}
-		s.state, s.commit = m.State.clone(), m.State.Index
+		s.state, s.commit, s.replaces = m.State.clone(), m.State.Index, 0
 		r = &recovery{shard: s, mark: r.mark}
 		err = r.scan(m)
 	}
@@ -177,6 +177,9 @@ func (r *recovery) applyTo(index uint64) error {
 			return err
 		}
 		s.commit = x.header.Index
+		if x.header.Type == segment.RecordReplace {
+			s.replaces++
+		}
 		if x.header.Type == segment.RecordData && !r.covered(x.header.Index) {
 			r.shown = append(r.shown, x)
 		}

@@ -144,6 +144,7 @@ func (s *Shard) sealOnce(e *segment.BlockEncoder) (SealResult, error) {
 		s.fail(fmt.Errorf("committing SEAL: %w", err))
 		return SealResult{}, err
 	}
+	s.describe(&sealed, open.Blocks())
 	s.mu.Lock()
 	s.open = nil
 	s.mu.Unlock()
@@ -229,6 +230,8 @@ func (s *Shard) Tick(now time.Time) {
 	if s.sealDueLocked(now) {
 		s.sealLaterLocked()
 	}
+	s.describeLaterLocked()
+	s.mergeLaterLocked(now)
 }
 
 // sealLaterLocked sends an encoder to seal, if none is on its way.

@@ -17,7 +17,9 @@ type Shard struct {
 	o       Options
 	promise *promiseFile
 	streams interner
-	intern  func(key []byte) (*segment.Stream, error) // of streams; one for all frames
+	// catalogue says which sealed files have which streams.
+	catalogue catalogue
+	intern    func(key []byte) (*segment.Stream, error) // of streams; one for all frames
 
 	// sealMu is held by whoever encodes blocks or seals: there is one open segment.
 	sealMu sync.Mutex
@@ -51,19 +53,27 @@ type Shard struct {
 	view        view
 	backlog     int64 // raw bytes of committed frames that no block holds
 	backlogRow  int64
-	encodeDue   bool      // an encoder is on its way
-	sealing     bool      // Tick has sent an encoder to seal
-	rollBytes   uint64    // raw bytes since the last seal
-	rollRows    uint64    // entries since the last seal
-	rollRecords int       // frames since the last seal, without those that Open found in blocks
-	firstAt     time.Time // when the oldest entry that is not sealed came
-	frameAt     time.Time // when the oldest entry that is in no block came
-	damages     []Damage
-	faults      []string          // what Open found and repaired or could not read
-	unreadable  map[string]string // files that queries found damaged, and how
-	failure     error
-	closing     bool
-	released    bool // Close has closed the files
+	encodeDue   bool // an encoder is on its way
+	sealing     bool // Tick has sent an encoder to seal
+	undescribed int  // sealed files that the catalogue may describe and does not
+	describing  bool // an encoder is on its way to describe them
+	// replaces counts the REPLACE records that were applied, replacesSaved those of them
+	// that MANIFEST has; replaced are the files that are to be removed then.
+	replaces      uint64
+	replacesSaved uint64
+	replaced      []*sealedFile
+	merge         mergeState
+	rollBytes     uint64    // raw bytes since the last seal
+	rollRows      uint64    // entries since the last seal
+	rollRecords   int       // frames since the last seal, without those that Open found in blocks
+	firstAt       time.Time // when the oldest entry that is not sealed came
+	frameAt       time.Time // when the oldest entry that is in no block came
+	damages       []Damage
+	faults        []string          // what Open found and repaired or could not read
+	unreadable    map[string]string // files that queries found damaged, and how
+	failure       error
+	closing       bool
+	released      bool // Close has closed the files
 
 	halt   sync.Once
 	failed chan struct{}
@@ -143,7 +153,8 @@ func (s *Shard) haltOnce() error {
 	err := s.fill.close()
 
 	s.mu.Lock()
-	if s.failure == nil {
+	whole := s.failure == nil
+	if whole {
 		s.failure = ErrClosed
 	}
 	s.leading = 0
@@ -151,6 +162,12 @@ func (s *Shard) haltOnce() error {
 	s.abandonLocked(ErrClosed)
 	s.mu.Unlock()
 	s.o.Encoders.forget(s)
+	s.sealMu.Lock()
+	s.dropMerge()
+	s.sealMu.Unlock()
+	if whole {
+		s.saveCatalogue(1)
+	}
 	return err
 }
 
@@ -181,9 +198,12 @@ func (s *Shard) Close() error {
 		errs = append(errs, s.open.release())
 		s.open = nil
 	}
-	for _, r := range s.view.sealed {
-		errs = append(errs, r.release())
-	}
+	s.catalogue.forget(s.replaced)
+	s.o.Files.release(s.replaced...)
+	s.replaced = nil
+	s.catalogue.forget(s.view.sealed)
+	s.catalogue.close()
+	s.o.Files.release(s.view.sealed...)
 	s.view = view{}
 	errs = append(errs, s.promise.file.Close())
 	if failed {
@@ -299,7 +319,14 @@ func (s *Shard) Lead(ctx context.Context, o LeadOptions) error {
 	if err := s.dropTails(); err != nil {
 		return err
 	}
+	if err := s.forgetReplaced(); err != nil {
+		return err
+	}
+	s.releaseMerge() // of an earlier epoch
 	s.tidy()
+	s.mu.Lock()
+	s.merge.tidied = epoch
+	s.mu.Unlock()
 	return nil
 }
 

@@ -70,6 +70,17 @@ func (st *state) apply(h *segment.Header, payload []byte) error {
 			return fmt.Errorf("record %d seals from %d on, but up to %d is sealed", h.Index, s.FirstIndex, st.Sealed[n-1].LastIndex)
 		}
 		st.Sealed = append(st.Sealed, s)
+	case segment.RecordReplace:
+		r, err := parseReplacement(payload)
+		if err == nil {
+			var sealed []segment.Sealed
+			if sealed, err = r.apply(st.Sealed); err == nil {
+				st.Sealed = sealed
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("record %d: %w", h.Index, err)
+		}
 	case segment.RecordLoss:
 		d := decoder{b: payload}
 		var l Loss

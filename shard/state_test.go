@@ -296,6 +296,9 @@ func TestFloorSyncDoesNotBlock(t *testing.T) {
 func TestApplyRefuses(t *testing.T) {
 	sealed := segment.Sealed{SealRange: segment.SealRange{FirstIndex: 1, LastIndex: 5}}
 	st := state{Sealed: []segment.Sealed{sealed}}
+	r, _ := testReplacement()
+	var replacing encoder
+	r.encode(&replacing)
 	loss := func(l Loss) []byte { e := encoder{}; l.encode(&e); return e.b }
 	for name, x := range map[string]struct {
 		kind    segment.RecordType
@@ -306,7 +309,9 @@ func TestApplyRefuses(t *testing.T) {
 		"short loss":             {segment.RecordLoss, []byte("x")},
 		"loss of nothing":        {segment.RecordLoss, loss(Loss{FirstIndex: 5, LastIndex: 4})},
 		"loss of itself":         {segment.RecordLoss, loss(Loss{FirstIndex: 5, LastIndex: 9})},
-		"later record":           {segment.RecordReplace, nil},
+		"short replace":          {segment.RecordReplace, []byte("x")},
+		"replace of others":      {segment.RecordReplace, replacing.b},
+		"later record":           {segment.RecordRetain, nil},
 	} {
 		if err := st.apply(&segment.Header{Type: x.kind, Index: 9}, x.payload); err == nil {
 			t.Errorf("%s is accepted", name)

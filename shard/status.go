@@ -24,6 +24,8 @@ type Status struct {
 	SealedEntries  uint64
 	SealedBytes    uint64 // of the files
 	SealedRaw      uint64 // of the lines in them
+	Merges         uint64 // of sealed segments, since the shard was opened
+	MergedRaw      uint64 // of the lines that these have written again
 	Damage         []string
 }
 
@@ -33,7 +35,7 @@ func (s *Shard) Status() Status {
 	defer s.mu.Unlock()
 	st := Status{Shard: s.o.Number, State: "ok", Epoch: s.leading, LogID: s.o.Ident.LogID, LastIndex: s.end.index - 1, Commit: s.commit,
 		NextOffset: s.state.NextOffset, TailFiles: len(s.tails), OpenBlocks: len(s.view.blocks), OpenRows: s.rollRows, Backlog: s.backlog,
-		SealedSegments: len(s.state.Sealed)}
+		SealedSegments: len(s.state.Sealed), Merges: s.merge.done, MergedRaw: s.merge.raw}
 	for _, t := range s.tails {
 		st.TailBytes += t.end
 	}

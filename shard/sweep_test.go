@@ -12,7 +12,7 @@ import (
 )
 
 // A run is a short life of a shard with everything that writes: several groups, large
-// enough to be filled ahead of, blocks, seals, restarts.
+// enough to be filled ahead of, blocks, seals, merges, restarts.
 type run struct {
 	bench  *bench
 	oracle *oracle
@@ -21,6 +21,7 @@ type run struct {
 	reopen bool
 	// restarted is called when a process ends.
 	restarted func()
+	stopping  func() // is called before, if it still runs
 	running   bool
 }
 
@@ -44,10 +45,14 @@ func (r *run) script() error {
 			func() error { return o.writeTogether(b, 0, 3) },
 			func() error { return b.floor.Sync() },
 			func() error { return o.write(b, largeWriter) },
+			b.seal,
+			b.merge,
+			func() error { return o.write(b, 0) },
 		},
 		{
 			func() error { return o.write(b, 1) },
 			b.seal,
+			b.merge,
 			func() error { return o.write(b, 0) },
 			func() error { _, _, err := b.read(); return err },
 		},
@@ -99,15 +104,21 @@ func (r *run) stop() error {
 		return nil
 	}
 	r.running = false
+	if r.stopping != nil {
+		r.stopping()
+	}
 	return r.bench.stop()
 }
 
 // TestScript: without faults the script runs without errors.
 func TestScript(t *testing.T) {
 	mem, o := vfs.NewMem(), newOracle()
-	ok(t, (&run{bench: newBench(mem), oracle: o}).script())
-	if o.acked[0] != 14 || o.acked[1] != 24 || o.acked[largeWriter] != 12 {
-		t.Fatalf("acknowledged %v", o.acked)
+	r := &run{bench: newBench(mem), oracle: o}
+	merges := uint64(0)
+	r.stopping = func() { merges += r.bench.shard.Status().Merges }
+	ok(t, r.script())
+	if o.acked[0] != 16 || o.acked[1] != 24 || o.acked[largeWriter] != 12 || merges != 2 {
+		t.Fatalf("acknowledged %v, %d merges", o.acked, merges)
 	}
 	ok(t, (&image{"end", mem, o, false}).recover())
 }
@@ -166,7 +177,7 @@ var faults = []struct {
 // again everything is there.
 func TestH13FailSweep(t *testing.T) {
 	// Without -seeds the combinations share the operations among them.
-	stride := max(1, 12/int64(*seeds))
+	stride := max(1, 18/int64(*seeds))
 	for i, fault := range faults {
 		for j, reopen := range []bool{false, true} {
 			fired := true

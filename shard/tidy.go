@@ -18,10 +18,12 @@ func (s *Shard) dropTails() error {
 	held := uint64(0)
 	for _, f := range sealed {
 		if f.LastIndex >= first {
-			if _, err := f.segment(); err != nil {
+			_, err := f.acquire()
+			if err != nil {
 				s.o.Logger.Sugar().Errorw("a sealed file cannot be read; the log's tail is kept", "shard", s.o.Number, "error", err)
 				break
 			}
+			f.yield()
 		}
 		held = f.LastIndex
 	}
@@ -82,7 +84,7 @@ func (s *Shard) damagedFiles() map[uint64]bool {
 
 var (
 	sealedName = regexp.MustCompile(`^seg-[0-9]+-[0-9]+-[0-9a-f]{64}$`)
-	openName   = regexp.MustCompile(`^open-[0-9]+(\.aux)?(\.tmp)?$`)
+	openName   = regexp.MustCompile(`^(open|merge)-[0-9]+(\.aux)?(\.tmp)?$`)
 	tailNames  = regexp.MustCompile(`^tail-([0-9]+)$`)
 )
 

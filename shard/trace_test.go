@@ -50,6 +50,8 @@ func TestH2Trace(t *testing.T) {
 			err = b.encode()
 		case "seal":
 			err = b.seal()
+		case "merge":
+			err = b.merge()
 		case "tick":
 			b.shard.Tick(time.Now())
 			err = b.floor.Sync()

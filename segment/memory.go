@@ -1,0 +1,43 @@
+package segment
+
+// What the tables of an open file take beside their bytes, about: structures, slice
+// headers, and what the allocator rounds up.
+const (
+	segmentMemory  = 1 << 10
+	streamMemory   = 96
+	labelMemory    = 32
+	templateMemory = 160
+	literalMemory  = 25 // a slice header and the kind of the slot behind it
+	blockMemory    = 288
+	runMemory      = 40
+	useMemory      = 8
+	chunkMemory    = 40
+)
+
+// MemoryBytes returns about how many bytes of memory the segment's tables take while
+// it is open: leaf hashes, streams, templates and the directories of its blocks.
+func (s *Segment) MemoryBytes() int64 {
+	n := segmentMemory + len(s.leaves)
+	if len(s.Blocks) > 0 {
+		file := s.Blocks[0].file
+		for _, stream := range file.streams {
+			n += stream.MemoryBytes()
+		}
+		for _, t := range file.templates {
+			n += templateMemory + len(t.key) + literalMemory*len(t.literals)
+		}
+	}
+	for _, b := range s.Blocks {
+		n += blockMemory + runMemory*len(b.Meta.Runs) + useMemory*len(b.Meta.Templates) + chunkMemory*len(b.Meta.Chunks)
+	}
+	return int64(n)
+}
+
+// MemoryBytes returns about how many bytes of memory the stream takes.
+func (s *Stream) MemoryBytes() int {
+	n := streamMemory + len(s.Tenant)
+	for _, l := range s.Labels {
+		n += labelMemory + len(l.Name) + len(l.Value)
+	}
+	return n
+}

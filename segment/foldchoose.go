@@ -25,7 +25,11 @@ const (
 	foldBlocks  = 4   // blocks that are expected to share what DICT has of a template
 	variantCost = 4   // of a slot in a new variant
 	never       = math.MaxUint8
-	unfolded    = -1
+
+	// mostVariants is how many a fold may be expected to have: with more of them queries
+	// would be slower than with columns.
+	mostVariants = 1 << 14
+	unfolded     = -1
 )
 
 // A foldChooser decides which slots of a template are folded, and how many of their
@@ -197,8 +201,14 @@ func (c *foldChooser) variants(hashes []uint64, n, slots int) float64 {
 	entropy = math.Log2(m) - entropy/m
 	// How many there are in all (Chao, 1984).
 	all := distinct + once*once/(2*twice+1)
+	// The entropy of a sample is no more than the sample has rows for.
+	entropy += once / m * max(0, math.Log2(all/m))
 	fresh := min(once/m, all/float64(foldBlocks*n))
-	return entropy + fresh*variantCost*float64(slots)
+	cost := entropy + fresh*variantCost*float64(slots)
+	if all > mostVariants {
+		cost += 1000 * math.Log2(all/mostVariants)
+	}
+	return cost
 }
 
 // count returns how often each hash is there; places of zero stand for none.

@@ -29,22 +29,20 @@ type filterBuilder struct {
 	slots  [][]slotBuild // by template and slot
 
 	bare, dicts, texts *gramFilter
-
-	folded map[foldPlace]int // how many values of a fold's slot were looked at
 }
 
-// A foldPlace is a slot of a fold. What blocks have of it is the same but for its end.
-type foldPlace struct{ number, slot int }
-
-// fresh returns the entries of a column that were not seen in another block.
-func (b *filterBuilder) fresh(col *column, slot int) [][]byte {
+// fresh returns the entries of a column that were not seen in another block: of a folded
+// slot later blocks have the same ones and some more.
+func (s *slotBuild) fresh(col *column) [][]byte {
 	if col.slot == nil {
 		return col.entries
 	}
-	place := foldPlace{col.use.number, slot}
-	seen := min(b.folded[place], len(col.entries))
-	b.folded[place] = max(seen, len(col.entries))
-	return col.entries[seen:]
+	if s.foldNumber != col.use.number+1 {
+		s.foldNumber, s.foldSeen = col.use.number+1, 0
+	}
+	from := min(s.foldSeen, len(col.entries))
+	s.foldSeen = max(from, len(col.entries))
+	return col.entries[from:]
 }
 
 // A slotBuild is what was found in one slot.
@@ -54,6 +52,8 @@ type slotBuild struct {
 	rows  int
 	class listClass
 	gram  gramClass
+
+	foldNumber, foldSeen int // 1 + the fold, and how many of its values were looked at
 }
 
 // listClass orders what is listed in the filter of values: the first as long as there is
@@ -103,7 +103,7 @@ func buildFilters(blocks []*Block, templates []*Template, fileSize uint64) (*seg
 }
 
 func newFilterBuilder(blocks []*Block, templates []*Template) *filterBuilder {
-	b := &filterBuilder{blocks: blocks, slots: make([][]slotBuild, len(templates)), bare: newGrams(), dicts: newGrams(), texts: newGrams(), folded: map[foldPlace]int{}}
+	b := &filterBuilder{blocks: blocks, slots: make([][]slotBuild, len(templates)), bare: newGrams(), dicts: newGrams(), texts: newGrams()}
 	for i, t := range templates {
 		b.slots[i] = make([]slotBuild, t.slots())
 	}
@@ -160,9 +160,9 @@ func (b *filterBuilder) block(block *Block) error {
 			b.bare.add(l.line(k))
 		}
 	}
-	return eachColumn(block, func(id uint32, slot int, c *blockColumns, t *blockTemplate) error {
+	return eachColumn(block, nil, func(id uint32, slot int, c *blockColumns, t *blockTemplate) error {
 		col, s := &t.columns[slot], &b.slots[id][slot]
-		entries := b.fresh(col, slot)
+		entries := s.fresh(col)
 		if err := s.column(c, t, slot, entries); err != nil {
 			return err
 		}
@@ -178,13 +178,16 @@ func (b *filterBuilder) block(block *Block) error {
 	})
 }
 
-// eachColumn calls f for each column of a block.
-func eachColumn(block *Block, f func(id uint32, slot int, c *blockColumns, t *blockTemplate) error) error {
+// eachColumn calls f for each column of a block, of the templates that are wanted.
+func eachColumn(block *Block, wanted func(id uint32) bool, f func(id uint32, slot int, c *blockColumns, t *blockTemplate) error) error {
 	c, err := block.columns()
 	if err != nil || c == nil {
 		return err
 	}
 	for i, u := range block.Meta.Templates {
+		if wanted != nil && !wanted(u.ID) {
+			continue
+		}
 		t, err := c.columnsOf(i)
 		if err != nil {
 			return err
@@ -386,7 +389,10 @@ func (b *filterBuilder) chooseListed(room uint64) (keys int) {
 
 // list calls f with the values of the slots that were chosen.
 func (b *filterBuilder) list(block *Block, f func(value []byte)) error {
-	return eachColumn(block, func(id uint32, slot int, c *blockColumns, t *blockTemplate) error {
+	wanted := func(id uint32) bool {
+		return slices.ContainsFunc(b.slots[id], func(s slotBuild) bool { return s.listed })
+	}
+	return eachColumn(block, wanted, func(id uint32, slot int, c *blockColumns, t *blockTemplate) error {
 		if !b.slots[id][slot].listed {
 			return nil
 		}

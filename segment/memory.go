@@ -12,10 +12,13 @@ const (
 	runMemory      = 40
 	useMemory      = 8
 	chunkMemory    = 40
+	foldMemory     = 128
+	foldGrowth     = 4 // a decoded fold to its bytes in the file, which stay
 )
 
 // MemoryBytes returns about how many bytes of memory the segment's tables take while
-// it is open: leaf hashes, streams, templates and the directories of its blocks.
+// it is open: leaf hashes, streams, templates, the directories of its blocks, and folds, as
+// if all of them were decoded already. It is to be asked for before the segment is read.
 func (s *Segment) MemoryBytes() int64 {
 	n := segmentMemory + len(s.leaves)
 	if len(s.Blocks) > 0 {
@@ -25,6 +28,9 @@ func (s *Segment) MemoryBytes() int64 {
 		}
 		for _, t := range file.templates {
 			n += templateMemory + len(t.key) + literalMemory*len(t.literals)
+		}
+		for _, f := range file.folds {
+			n += foldMemory + foldGrowth*len(f.raw)
 		}
 	}
 	for _, b := range s.Blocks {

@@ -13,6 +13,8 @@ const (
 	useMemory      = 8
 	chunkMemory    = 40
 	foldMemory     = 128
+	maskMemory     = 16
+	factMemory     = 8
 	foldGrowth     = 4 // a decoded fold to its bytes in the file, which stay
 )
 
@@ -32,11 +34,25 @@ func (s *Segment) MemoryBytes() int64 {
 		for _, f := range file.folds {
 			n += foldMemory + foldGrowth*len(f.raw)
 		}
+		n += file.filter.memoryBytes()
 	}
 	for _, b := range s.Blocks {
 		n += blockMemory + runMemory*len(b.Meta.Runs) + useMemory*len(b.Meta.Templates) + chunkMemory*len(b.Meta.Chunks)
 	}
 	return int64(n)
+}
+
+// memoryBytes is what FILTERS takes in memory, but for the grams of literals, which are about as
+// large as these. The filter of values stays on disk.
+func (f *segmentFilter) memoryBytes() int {
+	if f == nil {
+		return 0
+	}
+	n := segmentMemory + maskMemory*(len(f.masks)+len(f.unions)) + factMemory*(len(f.slots)+len(f.first)) + chunkMemory*len(f.parts)
+	if f.grams != nil {
+		n += len(f.grams.bits)
+	}
+	return n
 }
 
 // MemoryBytes returns about how many bytes of memory the stream takes.

@@ -39,6 +39,8 @@
 //	              back headers, tables and all checksums; rename; sync the folder
 //	read    OpenSegment → HEADER, TRAILER, LEAVES against the root; STREAMS, TEMPLATES and INDEX. No block
 //	              is read before a query needs it.
+//	merge   Rewriter: the blocks of sealed segments, several small ones as one, encoded again
+//	              into an open segment; sealed if range, counts and digest are the inputs'
 //	search  SelectUnits: units by their time range, each opened when it may hold the next entry
 //	        Block.Select: runs by stream and time (directory) → filters against templates →
 //	              columns of those that are open, and FALLBACK → TS, ORDER → the first Limit →

@@ -79,5 +79,7 @@
 //
 // The payload of SEAL is a Sealed: first and last index, first and end offset, entries,
 // raw bytes, smallest and largest timestamp, digest, length of the file, 8 bytes each;
-// chain, 16 bytes; root, 32 bytes.
+// chain, 16 bytes; root, 32 bytes. That of REPLACE is the count of the segments that are
+// replaced, 4 bytes, the first index, last index and root of each, 48 bytes, and the Sealed
+// of the one in their place.
 package segment

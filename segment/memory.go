@@ -12,10 +12,15 @@ const (
 	runMemory      = 40
 	useMemory      = 8
 	chunkMemory    = 40
+	foldMemory     = 128
+	maskMemory     = 16
+	factMemory     = 8
+	foldGrowth     = 4 // a decoded fold to its bytes in the file, which stay
 )
 
 // MemoryBytes returns about how many bytes of memory the segment's tables take while
-// it is open: leaf hashes, streams, templates and the directories of its blocks.
+// it is open: leaf hashes, streams, templates, the directories of its blocks, and folds, as
+// if all of them were decoded already. It is to be asked for before the segment is read.
 func (s *Segment) MemoryBytes() int64 {
 	n := segmentMemory + len(s.leaves)
 	if len(s.Blocks) > 0 {
@@ -26,11 +31,28 @@ func (s *Segment) MemoryBytes() int64 {
 		for _, t := range file.templates {
 			n += templateMemory + len(t.key) + literalMemory*len(t.literals)
 		}
+		for _, f := range file.folds {
+			n += foldMemory + foldGrowth*len(f.raw)
+		}
+		n += file.filter.memoryBytes()
 	}
 	for _, b := range s.Blocks {
 		n += blockMemory + runMemory*len(b.Meta.Runs) + useMemory*len(b.Meta.Templates) + chunkMemory*len(b.Meta.Chunks)
 	}
 	return int64(n)
+}
+
+// memoryBytes is what FILTERS takes in memory, but for the grams of literals, which are about as
+// large as these. The filter of values stays on disk.
+func (f *segmentFilter) memoryBytes() int {
+	if f == nil {
+		return 0
+	}
+	n := segmentMemory + maskMemory*(len(f.masks)+len(f.unions)) + factMemory*(len(f.slots)+len(f.first)) + chunkMemory*len(f.parts)
+	if f.grams != nil {
+		n += len(f.grams.bits)
+	}
+	return n
 }
 
 // MemoryBytes returns about how many bytes of memory the stream takes.

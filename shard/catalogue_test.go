@@ -66,7 +66,7 @@ func missed(t testing.TB, s *Shard, q *segment.Query) (files, streams []string, 
 			it := segment.SelectUnits(context.Background(), 0, []segment.Unit{b}, q, nil)
 			for it.Next() {
 				found = true
-				if key := string(it.At().Stream.AppendKey(nil)); !told[key] && !slices.Contains(known.read, f) {
+				if !told[string(it.At().Stream.AppendKey(nil))] && !slices.Contains(known.read, f) {
 					streams = append(streams, it.At().Stream.Labels.String())
 				}
 			}

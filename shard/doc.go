@@ -44,8 +44,10 @@
 //	     used is touched, and a name that nobody knows is left alone.
 //	H21  A tail file goes only when sealed files that this replica holds, or later tail
 //	     files, have all of its part of the log.
-//	H22  What is sealed and what is lost are records of the log. MANIFEST is a snapshot
-//	     of what they add up to.
+//	H22  What is sealed, what is merged and what is lost are records of the log. MANIFEST
+//	     is a snapshot of what they add up to. A REPLACE is applied in one way or not at
+//	     all: the old segments are just those that stand there, side by side, and the
+//	     new one holds what they hold, by range, counts, chain and digest.
 //	H36  A request that is repeated is answered like the first time, after the first is
 //	     committed. The table of keys is a function of the log.
 //	H38  Nothing below what MANIFEST or FLOOR know to have been fsynced is cut.
@@ -68,6 +70,7 @@
 //	tail-N         records, N rising
 //	open-I         blocks of the open segment, from record I on; never synced
 //	open-I.aux     their directories (package segment)
+//	merge-I, .aux  the same of a merge that is under way; never taken up again
 //	seg-A-B-ROOT   sealed segment of records A to B (package segment)
 //	catalogue      which sealed segment has which streams; derived, may be missing
 //	*.tmp          a file that was being written (vfs.WriteFile)
@@ -163,6 +166,29 @@
 //	        place of the blocks
 //	        MANIFEST forgets the tail files that are covered; unlink them
 //
+// Merge, in the background, when the node's encoders have nothing else to do, one shard of
+// a node at a time:
+//
+//	plan:   segments side by side of about one size: MergeFanout of them or, if a further
+//	        one would be too much, half as many; together twice as large as the largest,
+//	        at most MergeBytes
+//	write:  open all of them; decode blocks, encode them into merge-I (segment.Rewriter),
+//	        one block of it at a time, so that blocks and seals come between
+//	seal:   if it holds what they hold: finish merge-I, read it back, fsync, rename to
+//	        seg-…, fsync the folder
+//	        append REPLACE: the names of the old segments, and the new one
+//	        when it is committed, in the same step, readers see the new file in place of the
+//	        old ones; queries that run keep those
+//	        MANIFEST forgets the old files; each is removed when no query may come to it
+//
+// A merge ends with its epoch and with the shard. What is left of it is removed by Lead, when
+// it is known what is committed, after MANIFEST says so too. An input that is damaged is left
+// out from then on; after any other error nothing is merged for 10 minutes, also where
+// less than a tenth of the disk is free. A merge holds up to 64 files open.
+//
+//	payload of REPLACE: 4, 48 each  old segments: first index, last index, root
+//	                    128         the new one (segment.Sealed)
+//
 // testdata/trace has all of this as a list of operations on the disk, and the test
 // compares it.
 //
@@ -241,7 +267,7 @@
 //
 // # Locks
 //
-//	Shard.sealMu      the open segment; held over encoding and sealing
+//	Shard.sealMu      the open segment, and the merge; held over encoding and sealing
 //	Shard.manifestMu  the order of MANIFEST's writes
 //	Shard.mu          the rest; held for moments, but for the write of a promise
 //	catalogue.mu      which file has which streams
@@ -265,5 +291,10 @@
 //   - Syncing open-I as it grows: the tail has it all.
 //   - Retrying after a failed fsync: the system may have dropped the pages and call
 //     them clean.
+//   - Taking up a merge that a process left: it is rare, and its inputs are whole.
+//   - Copying full blocks in a merge instead of encoding them again: templates and what
+//     columns refer to are numbered by segment.
+//   - A catalogue by stream, with a list of files for each: files come and go, and 100,000
+//     of ten streams each are looked through in 4 ms.
 //   - A goroutine or timer for each shard: one that nobody uses costs nothing.
 package shard

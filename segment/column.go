@@ -73,6 +73,7 @@ type columnWriter struct {
 	variants []uint32
 	parts    [][]byte
 	cuts     []uint8
+	uuids    []byte
 	added    []foldAddition // of the block
 	highs    map[int64]uint32
 	high     []int64
@@ -291,6 +292,9 @@ const hexDigits = "0123456789abcdef"
 // addHex encodes hex digits, all of one length, in lower or in upper case.
 func (w *columnWriter) addHex(c *columnSource) bool {
 	length := len(c.value(0))
+	if length == uuidLength && len(c.spans) >= planesFrom && isUUID(c.value(0)) {
+		return w.addUUID(c)
+	}
 	if length < 4 || length > maxHexDigits || len(c.spans) < 96 {
 		return false
 	}
@@ -317,7 +321,7 @@ func (w *columnWriter) addHex(c *columnSource) bool {
 	}
 	digitCase := byte(0)
 	if !lower {
-		digitCase = 1
+		digitCase = hexUpperCase
 	}
 	encoding := columnHex
 	if len(c.spans) >= planesFrom && c.hexRepeats(length) {
@@ -343,6 +347,34 @@ func (w *columnWriter) addHex(c *columnSource) bool {
 	}
 	return true
 }
+
+// addUUID encodes UUIDs, all in one case, as the hex digits that they are.
+func (w *columnWriter) addUUID(c *columnSource) bool {
+	w.uuids = w.uuids[:0]
+	plain := columnSource{spans: make([]slotValue, len(c.spans)), times: c.times}
+	for i := range c.spans {
+		v := c.value(i)
+		if !isUUID(v) {
+			return false
+		}
+		start := uint32(len(w.uuids))
+		w.uuids = append(append(append(append(append(w.uuids, v[:8]...), v[9:13]...), v[14:18]...), v[19:23]...), v[24:36]...)
+		plain.spans[i] = slotValue{start, uint32(len(w.uuids))}
+	}
+	plain.text = w.uuids
+	at := len(w.directory)
+	if !w.addHex(&plain) {
+		return false
+	}
+	w.directory[at+1] |= hexUUID
+	return true
+}
+
+// Parameters of columns of hex digits.
+const (
+	hexUpperCase = 1
+	hexUUID      = 2 // 32 digits, with '-' behind the 8th, 12th, 16th and 20th
+)
 
 // hexRepeats reports whether a good part of the values' bytes are much the same in all
 // of them, as those of ids that share a machine's or a second's part are.

@@ -32,11 +32,12 @@ func (col *column) mayHold(c *slotCondition) bool {
 	case columnConst:
 		return c.test(col.entries[0])
 	case columnHex, columnHexPlanes:
-		if len(c.text) > int(col.smallest) || c.kind == valueEquals && len(c.text) != int(col.smallest) {
+		length, _ := col.hexText()
+		if len(c.text) > length || c.kind == valueEquals && len(c.text) != length {
 			return false
 		}
 		for _, d := range c.text {
-			if class := byteClass[d]; class != classDigit && class != classHex {
+			if class := byteClass[d]; class != classDigit && class != classHex && (d != '-' || length == int(col.smallest)) {
 				return false
 			}
 		}
@@ -93,7 +94,7 @@ func (c *blockColumns) filter(t *blockTemplate, cond *slotCondition, keep []bool
 		}
 		return nil
 	}
-	if (col.encoding == columnHex || col.encoding == columnHexPlanes) && !cond.fold && len(cond.text) == int(col.smallest) && col.smallest%2 == 0 {
+	if (col.encoding == columnHex || col.encoding == columnHexPlanes) && col.parameter&hexUUID == 0 && !cond.fold && len(cond.text) == int(col.smallest) && col.smallest%2 == 0 {
 		col.filterHex(cond.text, keep)
 		return nil
 	}

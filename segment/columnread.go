@@ -236,9 +236,12 @@ func (col *column) parse(r *reader, rows int, earlier []column, at *[streamCount
 		col.width = uint(bits.Len64(uint64(col.power - 1)))
 		at[streamBits] += packedSize(rows, col.width)
 	case columnHex, columnHexPlanes:
-		col.parameter = uint8(r.uvarint(1))
+		col.parameter = uint8(r.uvarint(hexUpperCase | hexUUID))
 		if col.smallest = int64(r.uvarint(maxHexDigits)); col.smallest == 0 && r.err == nil {
 			return errors.New("hex digits, none of them")
+		}
+		if col.parameter&hexUUID != 0 && col.smallest != uuidLength-4 && r.err == nil {
+			return fmt.Errorf("UUID of %d digits", col.smallest)
 		}
 		if col.encoding == columnHex {
 			at[streamBits] += rows * int((col.smallest+1)/2)

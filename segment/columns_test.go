@@ -24,8 +24,8 @@ func columnsLog(t testing.TB) *testLog {
 	add("alone")
 	for i := range planesFrom { // in byte planes
 		at := time.Unix(0, rowTime(len(b.Rows))-int64(i*i)).UTC()
-		add(`{"t":"%s","l":"%s","h":"%s","n":%d,"c":"const","id":"%08x","HEX":"%05X","node":"0a1b%04x00"}`, at.Format(time.RFC3339Nano), []string{"info", "warn"}[i%2], []string{"a", "b"}[i%2], i*i*7%1009,
-			uint32(i+1)*2654435761, (i+1)*40503&0xfffff, uint16(i*40503))
+		add(`{"t":"%s","l":"%s","h":"%s","n":%d,"c":"const","id":"%08x","HEX":"%05X","node":"0a1b%04x00","u":"%08x-0000-4abc-8abc-%012x","U":"0A%06X-0000-4ABC-8ABC-%012X"}`, at.Format(time.RFC3339Nano), []string{"info", "warn"}[i%2], []string{"a", "b"}[i%2], i*i*7%1009,
+			uint32(i+1)*2654435761, (i+1)*40503&0xfffff, uint16(i*40503), uint32(i+1)*2654435761, i, i, (i+1)*77777777777)
 	}
 	for i := range 40 { // variants
 		add("job%d of disk%d0%03d: %s%02d-%d", 7-i%3, i%3, i*331%1000, []string{"a0", "b1", "a2"}[i%3], i*37%100, i%3)
@@ -304,5 +304,29 @@ func TestTemplatesBounded(t *testing.T) {
 	f(all, false)
 	if table.bytes > maxTemplateBytes || table.bytes < maxTemplateBytes-maxTemplateKey {
 		t.Errorf("the table is full with %d bytes", table.bytes)
+	}
+}
+
+// TestUUIDs: UUIDs are one value, whatever their groups look like, and only by themselves.
+func TestUUIDs(t *testing.T) {
+	for _, c := range []struct{ line, want string }{
+		{"req abcdefab-cdef-abcd-efab-cdefabcdefab done", "req ◊ done"},
+		{"[12345678-1234-1234-1234-123456789012]", "[◊]"},
+		{"0ABCDEF0-0ABC-4ABC-8ABC-0ABCDEF0ABCD", "◊"},
+		{"abcdefab-cdef-abcd-efab-cdefabcdefabc", "abcdefab-cdef-abcd-efab-cdefabcdefabc"},
+		{"abcdefag-cdef-abcd-efab-cdefabcdefab", "abcdefag-cdef-abcd-efab-cdefabcdefab"},
+		{"abcdefab_cdef-abcd-efab-cdefabcdefab", "abcdefab_cdef-abcd-efab-cdefabcdefab"},
+	} {
+		var s shredder
+		if !s.shred([]byte(c.line)) {
+			t.Fatalf("%q is not cut", c.line)
+		}
+		template, err := parseTemplate(s.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := template.text(); got != c.want {
+			t.Errorf("%q is cut as %q, want %q", c.line, got, c.want)
+		}
 	}
 }

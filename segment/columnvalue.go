@@ -64,14 +64,30 @@ func appendPoint(dst []byte, x int64, scale int) []byte {
 
 const hexUpper = "0123456789ABCDEF"
 
+// hexText is the length of the values of hex digits, and the bytes that they can have.
+func (col *column) hexText() (length int, digits string) {
+	length, digits = int(col.smallest), hexDigits
+	if col.parameter&hexUpperCase != 0 {
+		digits = hexUpper
+	}
+	if col.parameter&hexUUID != 0 {
+		return uuidLength, digits + "-"
+	}
+	return length, digits
+}
+
 func (col *column) appendHex(dst []byte, i int) []byte {
 	table := hexDigits
-	if col.parameter == 1 {
+	if col.parameter&hexUpperCase != 0 {
 		table = hexUpper
 	}
 	length := int(col.smallest)
 	size := (length + 1) / 2
+	uuid := col.parameter&hexUUID != 0
 	for k, v := range col.payload[i*size : (i+1)*size] {
+		if uuid && k >= 4 && k <= 10 && k%2 == 0 {
+			dst = append(dst, '-')
+		}
 		if 2*k+1 < length {
 			dst = append(dst, table[v>>4])
 		}

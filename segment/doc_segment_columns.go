@@ -18,7 +18,7 @@
 // The kinds of values are promises that filters rely on. A line of JSON or logfmt is cut by
 // its syntax: keys, punctuation and white space are literal, each value is a slot, of a
 // string what stands between the quotes, and an array is one value. Any other line is cut
-// at its digits: runs of letters and digits with a digit among them are values, but of
+// at its digits: UUIDs and runs of letters and digits with a digit among them are values, but of
 // "node12" and "10ms" only the number is. A line that is longer than 64 KiB or has more slots is stored as it is in
 // FALLBACK. So is one whose template the segment does not know and the block has once
 // only, and one whose template the segment has no room for: 32,768 templates of 4 MiB.
@@ -46,7 +46,9 @@
 //	2 planes  as 1                                                          BIN: [lengths];
 //	                                                                        NUM: planes
 //	3 dict    values, at most 4,096: each after its length · ids            see ids
-//	5 hex     0 lower case, 1 upper · digits, the same for all values,      BIN: two digits in
+//	5 hex     0 lower case, 1 upper, and 2 more if they are UUIDs: 32       BIN: two digits in
+//	          digits with '-' behind the 8th, 12th, 16th and 20th ·
+//	          digits, the same for all values,
 //	          1 to 1,024                                                    a byte, a last odd
 //	                                                                        one in a whole byte
 //	6 text    shortest length · w · bytes of all                            BIN: lengths less

@@ -242,11 +242,8 @@ func (s *slotBuild) column(c *blockColumns, t *blockTemplate, slot int, entries 
 			s.merge(f)
 		}
 	case col.encoding == columnHex || col.encoding == columnHexPlanes:
-		digits := hexDigits
-		if col.parameter == 1 {
-			digits = hexUpper
-		}
-		s.merge(slotFacts{mask: maskOf([]byte(digits)), shortest: int(col.smallest), longest: int(col.smallest)})
+		length, digits := col.hexText()
+		s.merge(slotFacts{mask: maskOf([]byte(digits)), shortest: length, longest: length})
 	case col.encoding == columnNumber || col.encoding == columnPlanes || col.encoding == columnSplit:
 		s.merge(col.numberFacts())
 	case col.format == formatTime:

@@ -116,6 +116,12 @@ func (s *shredder) text(line []byte) bool {
 			continue
 		}
 		start := i
+		if isUUID(line[i:]) {
+			if i += uuidLength; !s.slot(line, start, i, slotBare) {
+				return false
+			}
+			continue
+		}
 		var seen [4]int
 		firstDigit, lastDigit := -1, -1
 		for i < len(line) {
@@ -150,6 +156,23 @@ func (s *shredder) text(line []byte) bool {
 			kind = slotWord
 		}
 		if !s.slot(line, from, to, kind) {
+			return false
+		}
+	}
+	return true
+}
+
+const uuidLength = 36
+
+// isUUID reports whether a UUID as RFC 9562 writes them stands at the beginning of b, by
+// itself. Cut like other text its groups without a digit would make a template each.
+func isUUID(b []byte) bool {
+	if len(b) < uuidLength || b[8] != '-' || b[13] != '-' || b[18] != '-' || b[23] != '-' ||
+		len(b) > uuidLength && byteClass[b[uuidLength]] != classOther {
+		return false
+	}
+	for i, c := range b[:uuidLength] {
+		if class := byteClass[c]; class != classDigit && class != classHex && i != 8 && i != 13 && i != 18 && i != 23 {
 			return false
 		}
 	}

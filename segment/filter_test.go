@@ -32,14 +32,21 @@ func filterLog(t testing.TB, rng *rand.Rand) *testLog {
 	}
 	pick := func(of ...string) string { return of[rng.IntN(len(of))] }
 	shapes := []func() string{
-		func() string { return fmt.Sprintf(`{"level":"%s","trace":"%s","n":%d}`, pick("info", "error"), hex(32), rng.IntN(1000)) },
+		func() string {
+			return fmt.Sprintf(`{"level":"%s","trace":"%s","n":%d}`, pick("info", "error"), hex(32), rng.IntN(1000))
+		},
 		func() string {
 			return fmt.Sprintf(`{"msg":"%s took %dms","id":"%s"}`, pick("query", "scan", word()), rng.IntN(5000), hex(8+rng.IntN(12)))
 		},
 		func() string { return fmt.Sprintf("block blk_%d of node%d", rng.Int64N(1e17), rng.IntN(9)) },
-		func() string { return fmt.Sprintf("t=%s k=\"%s\" d=-%d.%03d", word(), word()+word(), rng.IntN(3), rng.IntN(1000)) },
+		func() string {
+			return fmt.Sprintf("t=%s k=\"%s\" d=-%d.%03d", word(), word()+word(), rng.IntN(3), rng.IntN(1000))
+		},
 		func() string { return fmt.Sprintf("%d %s ended", rng.Int64N(1e15)-5e14, pick("a1", "b22", "c333")) },
 		func() string { return fmt.Sprintf("user %s from 10.%d.0.%d", hex(6), rng.IntN(256), rng.IntN(256)) },
+		func() string {
+			return fmt.Sprintf(`{"a":"%s","b":"%s","c":"%s"}`, pick("", "x"), pick("", "y1"), pick("", "z"))
+		},
 		func() string { return "no template here: " + word() + word() + word() },
 	}
 	l := newTestLog(t)

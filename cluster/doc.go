@@ -45,7 +45,9 @@
 //
 // Append groups a batch by shard under the newest route, encodes one frame (or several
 // parts) for each, and hands them to the owners. Entries, Partial and Streams, the
-// query engine's source, ask all shards side by side and merge.
+// query engine's source, ask all shards side by side and merge. Whatever the number of shards
+// and queries, no more units of stored entries are read at a time than there are processors
+// (workers.go).
 //
 // One ticker a node does what is due by time for all its shards; no shard has a timer
 // of its own.

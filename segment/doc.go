@@ -34,15 +34,16 @@
 //	        rows ─Open.Append→ sort by stream and offset, cut lines into templates and columns,
 //	              encode chunks, decode them again and compare (G3), write to open-N, then its
 //	              directory to open-N.aux
-//	seal    Open.Seal → STREAMS, TEMPLATES and INDEX behind the blocks, HEADER into the room left for it,
+//	seal    Open.Seal → STREAMS, TEMPLATES, FILTERS and INDEX behind the blocks, HEADER into the room left for it,
 //	              LEAVES from what the disk gives back, TRAILER with the root; sync; read
 //	              back headers, tables and all checksums; rename; sync the folder
-//	read    OpenSegment → HEADER, TRAILER, LEAVES against the root; STREAMS, TEMPLATES and INDEX. No block
+//	read    OpenSegment → HEADER, TRAILER, LEAVES against the root; STREAMS, TEMPLATES, FILTERS and INDEX. No block
 //	              is read before a query needs it.
 //	merge   Rewriter: the blocks of sealed segments, several small ones as one, encoded again
 //	              into an open segment; sealed if range, counts and digest are the inputs'
-//	search  SelectUnits: units by their time range, each opened when it may hold the next entry
-//	        Block.Select: runs by stream and time (directory) → filters against templates →
+//	search  SelectUnits: units by their time range, each opened when it may hold the next entry; AggregateUnits:
+//	              all of them. Side by side, as far as the query's Workers allow
+//	        Block.Select: runs by stream and time (directory) → filters against templates and FILTERS →
 //	              columns of those that are open, and FALLBACK → TS, ORDER → the first Limit →
 //	              their lines and metadata, when they are asked for
 //	        Block.Aggregate: from the directory alone where a run falls into one window and no
@@ -56,6 +57,8 @@
 // # Concurrency
 //
 // Blocks, Segments and what queries return may be used by any number of goroutines.
+// The answer to a query does not depend on how many Workers it has nor on which is faster:
+// sums of values are added up in groups of units that are always the same.
 // Encoders, decoders, iterators and Open are for one at a time; the blocks of an Open may
 // be read while it grows, while it is sealed and after, until its Close.
 //

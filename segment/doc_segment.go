@@ -11,6 +11,7 @@
 //	│ STREAMS        │ chunks of the whole segment
 //	│ TEMPLATES      │ if there are any
 //	│ DICT           │ if there are any folds
+//	│ FILTERS…       │ parts of the filter of values, then the rest; optional
 //	│ INDEX          │
 //	├────────────────┤ a multiple of 8
 //	│ LEAVES         │ SHA-256 of each 256 KiB of all that is before, 32 bytes each
@@ -24,7 +25,7 @@
 //	  8   2  major version: 1
 //	 10   2  minor version: 0
 //	 12   4  required feature bits: 1 folds (DICT)
-//	 16   4  optional feature bits: none yet
+//	 16   4  optional feature bits: 1 there is FILTERS
 //	 20   4  reserved
 //	 24  16  uuid: SHA-256("segment" ‖ log id ‖ first index ‖ last index ‖ chain), begin
 //	 40   8  first offset
@@ -46,7 +47,7 @@
 //	 2 TID       template of each row         33 TEMPLATES
 //	 3 NUM       numbers                      34 METATEMPLATES  reserved
 //	 4 ID        ids of dictionaries          35 DICT           folds
-//	 5 STR       strings                      36 FILTERS        reserved
+//	 5 STR       strings                      36 FILTERS
 //	 6 LEN       reserved: lengths            37 INDEX
 //	 7 BIN       bits and bytes               38 OPENBLOCK      in open-N.aux only
 //	 8 EXC       reserved: exceptions
@@ -57,9 +58,9 @@
 //
 //	TRAILER
 //	  0  84  seven extents, each offset (8) and length (4): INDEX, LEAVES, STREAMS, ORDER,
-//	         TEMPLATES, DICT, FILTERS. ORDER and FILTERS are reserved and zero, and so
-//	         are TEMPLATES and DICT if the file has none. That of a chunk goes from its header to
-//	         the end of its payload.
+//	         TEMPLATES, DICT, FILTERS. ORDER is reserved and zero, and so are TEMPLATES, DICT
+//	         and FILTERS if the file has none. That of a chunk goes from its header to the end
+//	         of its payload. Of FILTERS it is the last chunk.
 //	 84   4  reserved
 //	 88   8  rows                      128   8  first index
 //	 96   8  bytes of all lines        136   8  last index
@@ -120,6 +121,39 @@
 //	              here is what TID calls it by
 //	          chunks, for each: kind · position in the file · stored length · raw length ·
 //	              first row · rows
+//
+//	FILTERS   of the file's templates, one after the other, all slots in turn:
+//	          uvarint: sets of bytes. For each two words of 8 bytes: bit i of word i/64 for
+//	          byte i; NUL stands for itself and for all bytes from 128 on
+//	          uvarint: slots, as many as the templates have. Then for each slot the number of
+//	          the set that its values are of · for each the bytes of its shortest value, at
+//	          most 65,535 · for each its longest less its shortest; a longest of 65,535 is
+//	          any length · for each flags: 1 listed, 2 grammed
+//	          uvarint: bytes of the filter of grams, a power of two, or 0; as many bytes
+//	          uvarint: parts of the filter of values. For each, in the order of their
+//	          chunks, which stand one behind the other up to this one: its position behind
+//	          the first of them · stored length · raw length
+//
+// A gram is four bytes that follow each other, g as a little-endian number. Its bit in a
+// filter of 2ᵏ bits (bit 0 is the lowest of byte 0) is number (h >> 8) mod 2ᵏ, with
+// h = (x xor x >> 15)·85ebca6b₁₆ and x = g·9e3779b1₁₆, all mod 2³². The filter has the grams of all
+// lines without a template, and of all values of the slots that are grammed.
+//
+// A listed slot's values are all in the filter of values, by their key: xxhash64 of the value. Of n
+// parts it is in part key·n >> 64. A part is a binary fuse filter of 8 bits:
+//
+//	 0   8  seed
+//	 8   4  s, places in a segment of the filter, a power of two
+//	12   4  m, segments in which the first place of a key may be
+//	16      a byte for each of (m+2)·s places
+//
+// With h = mix(key + seed), where mix(x) is the finaliser of MurmurHash3, the places of a key are
+// p = h·m·s >> 64, p+s with its bits below s flipped by h >> 18, and p+2·s with those flipped by
+// h. The key may be in the filter if the bytes there, one xor the other, are (h xor h >> 32) mod 256.
+//
+// Which slots are listed and grammed, and how many bits there are, is the writer's choice:
+// it keeps the filter of values below 1/32 of the file and that of grams below 1/100 (or 4 KiB).
+// What readers may conclude is only that something is not there (C7); Verify compares with all rows.
 //
 // Directories answer for streams, time ranges and counts without a look at the block. A
 // reader refuses one whose runs, templates and chunks do not cover the rows exactly, and Verify

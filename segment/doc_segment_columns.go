@@ -122,15 +122,17 @@
 //
 // Line filters and aggregations are answered from columns as they would be from lines (Q1):
 //
-//   - C1 For each filter and template it is decided once, from the literals and the kinds of
-//     values, whether every line of the template passes, none does, those whose values
+//   - C1 For each filter, template and segment it is decided once, from the literals and from the kinds of
+//     values and what FILTERS says of them, whether every line of the template passes, none does, those whose values
 //     satisfy one of at most 24 alternatives, each being conditions on slots (contains, begins
 //     with, ends with, equals), or whether lines must be looked at. The first three are exact.
 //     Where a search for alternatives takes more than 4,096 steps, the lines are looked at.
 //   - C2 Exact are texts, any number of them, and expressions that are nothing but alternatives
 //     of texts, in one case or, if they are ASCII without k and s, which fold to letters
 //     beyond it, in either. Other expressions are matched on lines, but only where the texts
-//     hold that every match must contain.
+//     hold that every match must contain, and if what is around a match does not count (no anchors) only on
+//     the window that it can be in: what of a line is between two bytes of literals that no match can
+//     hold. Of a window whose one slot has a dictionary each value is matched once.
 //   - C3 A negative filter passes just what the positive one does not.
 //   - C4 A condition reads its column only if const, dictionary, or the bytes that the format
 //     can make do not already decide. Dictionaries are tested once for each value.
@@ -141,4 +143,14 @@
 //     that is asked for is one slot, whatever the values, and whose values in this block need
 //     no unescaping and cannot make the line wrong. All other lines are put together and
 //     run through the pipeline.
+//   - C7 What FILTERS rules out is not there: no value of a slot holds another byte, is shorter or
+//     longer than it says, none that is listed is missing in the filter of values, and no gram of
+//     a line without a template or of a grammed value in that of grams. A text that is as long as the
+//     longest value is contained only by being it. A block for which nothing is left is not read.
+//   - C8 Where all rows of a block make one series and fall into one window, they are counted by the
+//     directory's numbers of rows and the columns, without a look at which row has which
+//     template, unless a stream has a label of a name that the pipeline or the grouping looks at.
+//   - C9 A log query whose pipeline begins with its only parser keeps or drops rows by columns under the
+//     conditions of C6, for the fields that its filters look at. Only what is returned is put
+//     together and run through the pipeline, then with all fields.
 package segment

@@ -44,6 +44,9 @@ func filterLog(t testing.TB, rng *rand.Rand) *testLog {
 		},
 		func() string { return fmt.Sprintf("%d %s ended", rng.Int64N(1e15)-5e14, pick("a1", "b22", "c333")) },
 		func() string { return fmt.Sprintf("user %s from 10.%d.0.%d", hex(6), rng.IntN(256), rng.IntN(256)) },
+		func() string {
+			return fmt.Sprintf(`{"a":"%s","b":"%s","c":"%s"}`, pick("", "x"), pick("", "y1"), pick("", "z"))
+		},
 		func() string { return "no template here: " + word() + word() + word() },
 	}
 	l := newTestLog(t)

@@ -22,16 +22,21 @@ func (w *columnWriter) foldRows(t *foldTable, template uint32, slots int, s *fol
 		if t.full() || f.variants+missing > maxVariants {
 			return 0, nil
 		}
-		if missing > n/3 && n >= 8 && t.try(template, n) {
+		switch {
+		case missing > n/3 && n >= 8 && t.try(template, n):
 			// The rows are not like those that the fold was chosen for.
 			chosen := w.chooser.choose(s, slots)
-			switch {
-			case chosen == nil:
+			if chosen == nil {
 				return 0, nil
-			case !slices.EqualFunc(chosen, f.slots, func(a, b foldSlot) bool { return a.slot == b.slot && a.digits == b.digits }):
+			}
+			if !slices.EqualFunc(chosen, f.slots, func(a, b foldSlot) bool { return a.slot == b.slot && a.digits == b.digits }) {
 				number, f = t.begin(template, chosen)
 				w.variants = w.variants[:0]
 			}
+		case missing > n-n/3 && (missing >= fewVariants || f.variants >= manyVariants):
+			// They have little in common with what is there, and may with each other: that is
+			// not worth a variant for each of them.
+			return 0, nil
 		}
 	} else {
 		if t.full() || n > maxVariants || !t.try(template, n) {
@@ -62,6 +67,13 @@ func (w *columnWriter) foldRows(t *foldTable, template uint32, slots int, s *fol
 	}
 	return number, f
 }
+
+// A block whose rows are mostly new to a fold may add fewVariants to it, and none once it
+// has manyVariants.
+const (
+	fewVariants  = 64
+	manyVariants = 1024
+)
 
 // noVariant stands for one that is not there yet.
 const noVariant = math.MaxUint32

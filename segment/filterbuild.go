@@ -31,6 +31,15 @@ type filterBuilder struct {
 	bare, dicts, texts *gramFilter
 }
 
+// restart makes fresh begin anew.
+func (b *filterBuilder) restart() {
+	for i := range b.slots {
+		for k := range b.slots[i] {
+			b.slots[i][k].foldNumber = 0
+		}
+	}
+}
+
 // fresh returns the entries of a column that were not seen in another block: of a folded
 // slot later blocks have the same ones and some more.
 func (s *slotBuild) fresh(col *column) [][]byte {
@@ -120,6 +129,7 @@ func (b *filterBuilder) parts(keys int) ([]*fuseFilter, error) {
 	for lo := 0; lo < len(parts); lo += partsAtATime {
 		hi := min(lo+partsAtATime, len(parts))
 		lists := make([][]uint64, hi-lo)
+		b.restart()
 		for _, block := range b.blocks {
 			err := b.list(block, func(value []byte) {
 				key := xxhash.Sum64(value)
@@ -394,7 +404,7 @@ func (b *filterBuilder) list(block *Block, f func(value []byte)) error {
 			return nil
 		}
 		if col := &t.columns[slot]; col.encoding == columnConst || col.encoding == columnDict {
-			for _, e := range col.entries {
+			for _, e := range b.slots[id][slot].fresh(col) {
 				f(e)
 			}
 			return nil

@@ -55,6 +55,7 @@ func (s *Segment) checkFilter() error {
 		}
 	}
 	lacks := 0
+	b.restart()
 	for _, block := range s.Blocks {
 		err := b.list(block, func(value []byte) {
 			key := xxhash.Sum64(value)

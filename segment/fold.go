@@ -1,10 +1,13 @@
 package segment
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"sync"
 )
 
@@ -126,6 +129,7 @@ func (s *foldSlot) parse(r *reader, variants, added int) error {
 	// A value takes at least two bytes.
 	n := int(r.uvarint(min(maxVariants, uint64(len(r.b))/2)))
 	lengths := make([]int, n)
+	s.cuts, s.values = slices.Grow(s.cuts, n), slices.Grow(s.values, n)
 	for i := range lengths {
 		s.cuts = append(s.cuts, uint8(s.digits-int(r.uvarint(uint64(s.digits)))))
 		lengths[i] = int(r.uvarint(maxShredLine))
@@ -138,6 +142,8 @@ func (s *foldSlot) parse(r *reader, variants, added int) error {
 		return r.err
 	case len(s.values) == 0 || len(s.values) > variants:
 		return fmt.Errorf("%d values of %d variants", len(s.values), variants)
+	case !s.distinct():
+		return errors.New("a value stands there twice")
 	case len(s.values) == 1:
 		return nil
 	case added > len(r.b):
@@ -146,10 +152,30 @@ func (s *foldSlot) parse(r *reader, variants, added int) error {
 	if s.ids == nil {
 		s.ids = make([]uint32, variants-added, variants)
 	}
+	s.ids = slices.Grow(s.ids, added)
 	for range added {
 		s.ids = append(s.ids, uint32(r.uvarint(uint64(len(s.values)-1))))
 	}
 	return r.err
+}
+
+// distinct reports whether each of the values is there once. So what a fold takes in memory
+// is a small multiple of what it takes in the file.
+func (s *foldSlot) distinct() bool {
+	order := make([]uint32, len(s.values))
+	for i := range order {
+		order[i] = uint32(i)
+	}
+	compare := func(a, b uint32) int {
+		return cmp.Or(cmp.Compare(s.cuts[a], s.cuts[b]), bytes.Compare(s.values[a], s.values[b]))
+	}
+	slices.SortFunc(order, compare)
+	for i := range order {
+		if i > 0 && compare(order[i-1], order[i]) == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // decoded returns the fold itself, decoding it if that was not done yet.

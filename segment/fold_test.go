@@ -168,3 +168,70 @@ func FuzzFold(f *testing.F) {
 		})
 	})
 }
+
+// TestFoldsOfMisfits: rows that are not like those that a fold was chosen for are stored as
+// if there were none.
+func TestFoldsOfMisfits(t *testing.T) {
+	rng := seeded(t, 13)
+	size := func(nice bool) (length uint64, variants int) {
+		l := newTestLog(t)
+		stream := []*Stream{NewStream("t", nil)}
+		b := &Batch{Streams: stream}
+		for i := range 2000 {
+			if nice {
+				b.Rows = append(b.Rows, Row{Timestamp: int64(i), Line: fmt.Appendf(nil, "a%dx id %016x n %d took %d of %d", i%8, i%8*12345, i%8, i%8*3, i%8+7)})
+			}
+		}
+		if nice {
+			l.append(b)
+		}
+		for range 3 {
+			b := &Batch{Streams: stream}
+			for i := range 3000 {
+				b.Rows = append(b.Rows, Row{Timestamp: int64(i), Line: fmt.Appendf(nil, "a%dx id %016x n %d took %d of %d", rng.IntN(100000), rng.Uint64(), rng.IntN(10000), rng.IntN(1000), rng.IntN(100))})
+			}
+			l.append(b)
+		}
+		o := l.open(vfs.NewMem(), "open-1", 1)
+		defer o.Close()
+		s, err := o.Seal(l.sealRange())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range o.table.folds.folds {
+			variants += f.variants
+		}
+		return s.Length, variants
+	}
+	alone, _ := size(false)
+	both, variants := size(true)
+	if variants > 200 || both > alone+alone/20+4000 {
+		t.Fatalf("%d bytes with %d variants, and %d without the rows that are alike", both, variants, alone)
+	}
+}
+
+// TestFoldValuesAreDistinct: many values that are the same would take far more in memory
+// than in the file.
+func TestFoldValuesAreDistinct(t *testing.T) {
+	templates := []*Template{foldTemplate(t)}
+	values := []byte{0, 1, 0, 0, 2, 2, 0, 1, 0, 1, 'a', 'b', 0, 1}
+	if f, err := (&fold{raw: values}).decoded(templates); err != nil || f.variants != 2 {
+		t.Fatalf("a sound fold: %v", err)
+	}
+	values[11] = 'a'
+	if _, err := (&fold{raw: values}).decoded(templates); err == nil {
+		t.Fatal("a fold with a value twice was accepted")
+	}
+}
+
+func foldTemplate(t *testing.T) *Template {
+	var s shredder
+	if !s.shred([]byte("job 17")) {
+		t.Fatal("not cut")
+	}
+	template, err := parseTemplate(s.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return template
+}

@@ -215,7 +215,7 @@ func damagedBlock(t testing.TB, b *Block, change func(ref *ChunkRef, raw []byte)
 		added.FirstRow, added.Rows = ref.FirstRow, ref.Rows
 		m.Chunks = append(m.Chunks, added)
 	}
-	return &Block{Meta: &m, file: &blockFile{chunks: chunkReader{r: bytes.NewReader(out), path: "damaged"}, streams: b.file.streams, templates: b.file.templates}}
+	return &Block{Meta: &m, file: &blockFile{chunks: chunkReader{r: bytes.NewReader(out), path: "damaged"}, streams: b.file.streams, templates: b.file.templates, folds: b.file.folds, filter: b.file.filter}}
 }
 
 // FuzzDamagedColumns reads blocks with bytes of TID, COLUMNS or a packed stream changed,

@@ -193,7 +193,7 @@ func TestFuse(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%d keys: %v", n, err)
 		}
-		if f, err = parseFuse(f.append(nil)); err != nil {
+		if f, err = parseFuse(f.encode()); err != nil {
 			t.Fatalf("%d keys: %v", n, err)
 		}
 		for _, k := range keys {
@@ -210,7 +210,7 @@ func TestFuse(t *testing.T) {
 		if wrong > 600 { // 1 in 256, on average 391
 			t.Errorf("%d keys: %d of 100,000 others are found", n, wrong)
 		}
-		if size := len(f.append(nil)); n == 40_000 && size > n*5/4 {
+		if size := len(f.encode()); n == 40_000 && size > n*5/4 {
 			t.Errorf("%d keys take %d bytes", n, size)
 		}
 	}
@@ -285,12 +285,12 @@ func FuzzFilters(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(part.append(nil))
+	f.Add(part.encode())
 	f.Add([]byte{})
 	end := s.end.Extents[extentFilters].Offset
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if p, err := parseFuse(b); err == nil {
-			if !bytes.Equal(p.append(nil), b) {
+			if !bytes.Equal(p.encode(), b) {
 				t.Fatal("a filter of values is another when it is written again")
 			}
 			p.has(uint64(len(b)) * 0x9e3779b97f4a7c15)

@@ -126,8 +126,9 @@ func newFuse(keys []uint64) (*fuseFilter, error) {
 	return nil, errFuse
 }
 
-// append appends the encoded filter.
-func (f *fuseFilter) append(dst []byte) []byte {
+// encode returns the filter as it stands in a part.
+func (f *fuseFilter) encode() []byte {
+	dst := make([]byte, 0, fuseHead+len(f.prints))
 	dst = binary.LittleEndian.AppendUint64(dst, f.seed)
 	dst = binary.LittleEndian.AppendUint32(dst, f.segment)
 	dst = binary.LittleEndian.AppendUint32(dst, f.segments)

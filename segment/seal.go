@@ -128,7 +128,7 @@ func (o *Open) appendTables(t *trailer) ([]byte, error) {
 	base := o.size + uint64(len(out))
 	for _, part := range parts {
 		var ref ChunkRef
-		if out, ref, err = appendChunk(out, ChunkFilters, 0, part.append(nil)); err != nil {
+		if out, ref, err = appendChunk(out, ChunkFilters, 0, part.encode()); err != nil {
 			return nil, err
 		}
 		ref.Offset += o.size

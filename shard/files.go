@@ -15,7 +15,7 @@ type FilesOptions struct {
 	// MaxOpen is how many sealed files stay open. 0: 512.
 	MaxOpen int
 	// MaxTables is how many bytes the tables of the open files take: streams, templates,
-	// directories of blocks. 0: 64 MiB.
+	// directories of blocks. 0: 256 MiB.
 	MaxTables int64
 	// MaxCatalogue is how many bytes the catalogues of all shards take. 0: 64 MiB.
 	MaxCatalogue int64
@@ -38,7 +38,7 @@ type Files struct {
 // NewFiles returns an empty set. It needs no closing: the shards close what is theirs.
 func NewFiles(o FilesOptions) *Files {
 	setDefault(&o.MaxOpen, 512)
-	setDefault(&o.MaxTables, 64<<20)
+	setDefault(&o.MaxTables, 256<<20)
 	setDefault(&o.MaxCatalogue, 64<<20)
 	return &Files{o: o}
 }

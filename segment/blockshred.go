@@ -42,6 +42,7 @@ const streamCut = 256 << 10
 // lines are left to FALLBACK.
 func (e *BlockEncoder) encodeTemplates(m *BlockMeta, table *templateTable) error {
 	s := &e.shred
+	s.columns.added = s.columns.added[:0] // also if no line has a template
 	e.cut(m, table)
 	locals := e.choose(table)
 	s.fallback, s.ids = s.fallback[:0], s.ids[:0]
@@ -159,7 +160,7 @@ func (e *BlockEncoder) encodeColumns(m *BlockMeta, table *templateTable, locals 
 			shape.at++
 		}
 	}
-	w.directory, w.added = w.directory[:0], w.added[:0]
+	w.directory = w.directory[:0]
 	var heads []byte
 	ends := func() [streamCount]int {
 		return [streamCount]int{len(w.streams[streamNumbers]), len(w.streams[streamIDs]), len(w.streams[streamText]), len(w.packed.out)}

@@ -235,3 +235,60 @@ func foldTemplate(t *testing.T) *Template {
 	}
 	return template
 }
+
+// TestFoldAdditionsAreTheBlocks: an encoder that made blocks with folds makes one without
+// any template for another segment: nothing of the earlier ones gets into that.
+func TestFoldAdditionsAreTheBlocks(t *testing.T) {
+	var e BlockEncoder
+	var d FrameDecoder
+	add := func(l *testLog, name string) *Open {
+		o, err := CreateOpen(vfs.NewMem(), name, l.at.LogID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { o.Close() })
+		r := &l.records[0]
+		e.Reset(0, r.Index, r.Offset)
+		data, err := d.Decode(&r.Header, r.payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Add(&r.Header, data, o.Streams()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.Append(&e); err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	if o := add(foldLog(t), "open-1"); len(o.table.folds.folds) == 0 {
+		t.Fatal("no folds")
+	}
+	l := newTestLog(t)
+	l.append(&Batch{Streams: []*Stream{NewStream("t", nil)}, Rows: []Row{{Timestamp: 1, Line: []byte("hello world")}}})
+	o := add(l, "open-2")
+	if n := len(o.table.folds.folds); n != 0 {
+		t.Fatalf("%d folds of another segment", n)
+	}
+	again, err := o.parseAux(fileChunk(t, o), o.size)
+	if err != nil || len(again.changed) != 0 {
+		t.Fatalf("open-2.aux has additions to %v: %v", again, err)
+	}
+}
+
+// fileChunk is the content of the first record of open-N.aux.
+func fileChunk(t *testing.T, o *Open) []byte {
+	t.Helper()
+	chunks := chunkReader{o.aux, "aux"}
+	h, err := chunks.header(ChunkOpenBlock, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := chunks.read(&ChunkRef{Kind: ChunkOpenBlock, Encoded: h.encoded, Raw: h.raw}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As a restart reads it, nothing is known yet.
+	o.streams, o.table = StreamTable{}, templateTable{}
+	return raw
+}

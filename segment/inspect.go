@@ -84,7 +84,7 @@ func (s *Segment) inspect() (*Inspection, error) {
 	for _, t := range []struct {
 		extent int
 		kind   ChunkKind
-	}{{extentStreams, ChunkStreams}, {extentTemplates, ChunkTemplates}, {extentFilters, ChunkFilters}, {extentIndex, ChunkIndex}} {
+	}{{extentStreams, ChunkStreams}, {extentTemplates, ChunkTemplates}, {extentDictionary, ChunkDictionary}, {extentFilters, ChunkFilters}, {extentIndex, ChunkIndex}} {
 		if s.end.Extents[t.extent] == (Extent{}) {
 			continue
 		}

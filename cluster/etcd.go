@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
 )
 
 const (
@@ -150,7 +151,9 @@ func callEtcd(config *embed.Config, log *etcdLog) (etcd *embed.Etcd, err error) 
 	etcd, err = embed.StartEtcd(config)
 	switch {
 	case errors.Is(err, wal.ErrCRCMismatch), errors.Is(err, wal.ErrFileNotFound), errors.Is(err, wal.ErrMetadataConflict),
-		errors.Is(err, wal.ErrSnapshotMismatch), errors.Is(err, wal.ErrSnapshotNotFound):
+		errors.Is(err, wal.ErrSnapshotMismatch), errors.Is(err, wal.ErrSnapshotNotFound),
+		// A record whose frame is not whole is no message any more, before its checksum is looked at.
+		errors.Is(err, proto.Error):
 		return nil, etcdDamaged(config.Dir, err)
 	case err != nil:
 		return nil, fmt.Errorf("start the metadata member in %s: %w", config.Dir, err)

@@ -292,10 +292,12 @@ const hexDigits = "0123456789abcdef"
 // addHex encodes hex digits, all of one length, in lower or in upper case.
 func (w *columnWriter) addHex(c *columnSource) bool {
 	length := len(c.value(0))
-	if length == uuidLength && len(c.spans) >= planesFrom && isUUID(c.value(0)) {
+	if length == uuidLength && isUUID(c.value(0)) {
 		return w.addUUID(c)
 	}
-	if length < 4 || length > maxHexDigits || len(c.spans) < 96 {
+	// Few values are smaller as text: the stream of text has those of other templates, too,
+	// which are often the same.
+	if length < 4 || length > maxHexDigits || len(c.spans) < planesFrom {
 		return false
 	}
 	lower, upper := true, true
@@ -324,7 +326,7 @@ func (w *columnWriter) addHex(c *columnSource) bool {
 		digitCase = hexUpperCase
 	}
 	encoding := columnHex
-	if len(c.spans) >= planesFrom && c.hexRepeats(length) {
+	if c.hexRepeats(length) {
 		encoding = columnHexPlanes
 	}
 	w.directory = append(w.directory, byte(encoding), digitCase)

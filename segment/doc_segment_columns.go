@@ -111,7 +111,7 @@
 // A number is stored as one only if writing it gives the same bytes: numbers of at most 18
 // digits, times from the year 1700 to 2200. Which encoding is used is the writer's
 // choice: const, then numbers (planes from 96 rows on, split from 24 rows on if that is
-// smaller), dict if values repeat, hex, text. Numbers with few distinct values become dict.
+// smaller), dict if values repeat, hex from 96 rows on, text. Numbers with few distinct values become dict.
 //
 // A reader refuses what is not of this form. That includes streams that do not have the
 // size that COLUMNS says, a template whose columns end elsewhere than its five numbers say,
